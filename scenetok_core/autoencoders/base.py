@@ -1,0 +1,71 @@
+"""What the networks need to know of an autoencoder: a protocol and its `LatentSpec`, pure data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class LatentSpec:
+    """Layout of a latent space. Everything that differs between autoencoders is stated here.
+
+    A group of `group_frames` frames becomes `group_latents` latents. The first latent of a group stands for the frames
+    that are left when the others take `frames_per_latent` each.
+    """
+
+    channels: int
+    spatial: int  # pixels per latent cell side
+    frames_per_latent: int = 1
+    group_frames: int = 1
+    group_latents: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.leading_frames <= self.frames_per_latent:
+            raise ValueError(
+                f"a group of {self.group_frames} frames cannot fill {self.group_latents} latents of {self.frames_per_latent}"
+            )
+
+    @property
+    def leading_frames(self) -> int:
+        """Frames of the first latent of a group."""
+        return self.group_frames - self.frames_per_latent * (self.group_latents - 1)
+
+    def groups(self, frames: int) -> int:
+        """Smallest number of groups that hold `frames` frames."""
+        return -(-frames // self.group_frames)
+
+    def pack(self, maps: Tensor) -> Tensor:
+        """Per-frame maps [B, T, C, h, w] (T a whole number of groups) -> per-latent stacks [B, L, t, C, h, w].
+
+        Zero maps fill the leading latent after its frames (SceneTok, appendix: target autoencoders).
+        """
+        batch, frames, *rest = maps.shape
+        if frames % self.group_frames:
+            raise ValueError(f"{frames} frames are no whole number of groups of {self.group_frames}; pad the trajectory")
+        grouped = maps.reshape(batch, -1, self.group_frames, *rest)
+        head, tail = grouped.split([self.leading_frames, self.group_frames - self.leading_frames], dim=2)
+        zeros = head.new_zeros(*head.shape[:2], self.frames_per_latent - self.leading_frames, *rest)
+        packed = torch.cat([head, zeros, tail], dim=2)
+        return packed.reshape(batch, -1, self.frames_per_latent, *rest)
+
+
+class Autoencoder(Protocol):
+    """Pictures to latents and back; latents are normalised as the networks expect them."""
+
+    spec: LatentSpec
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """Frames [B, T, 3, H, W] in [0, 1] -> latents [B, L, C, h, w]."""
+        ...
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents [B, L, C, h, w] -> frames [B, T, 3, H, W] in [0, 1], float32."""
+        ...
+
+    def decode_unclamped(self, latents: Tensor) -> Tensor:
+        """As `decode` without the final clamp, so that a loss on the frames has a gradient everywhere."""
+        ...

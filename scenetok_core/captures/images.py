@@ -1,0 +1,91 @@
+"""Picture files: listing, sizes and decoding."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+
+_ORIENTATION_TAG = 0x0112
+_FIRST_TURNED_ORIENTATION = 5  # EXIF orientations 5 to 8 exchange width and height
+_SIXTEEN_BIT_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+_ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
+_UNREADABLE = (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError)
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(height, width) of a picture after its EXIF orientation, from the header only.
+
+    Raises:
+        ValueError: the file is no readable picture.
+    """
+    try:
+        with Image.open(path) as picture:
+            width, height = picture.size
+            turned = picture.getexif().get(_ORIENTATION_TAG, 1) >= _FIRST_TURNED_ORIENTATION
+    except _UNREADABLE as error:
+        raise _unreadable(path, error) from error
+    return (width, height) if turned else (height, width)
+
+
+def load_image(path: Path) -> Tensor:
+    """Decode a picture to RGB [3, H, W] float32 in [0, 1], turned as its EXIF orientation says.
+
+    Transparency is composited on white, grey pictures get three equal channels, 16-bit grey keeps its full depth.
+
+    Raises:
+        ValueError: the file is no readable picture.
+    """
+    try:
+        with Image.open(path) as picture:
+            values = _to_array(ImageOps.exif_transpose(picture))
+    except _UNREADABLE as error:
+        raise _unreadable(path, error) from error
+    return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
+
+
+def list_pictures(folder: Path) -> list[Path]:
+    """The picture files directly inside `folder`, in natural order (`frame_2` before `frame_10`)."""
+    found = [path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file()]
+    return sorted(found, key=lambda path: natural_key(path.name))
+
+
+def find_picture(folder: Path, name: str) -> Path | None:
+    """The picture called `name` below `folder`; a missing extension is completed. None when there is no such file."""
+    path = folder / name.replace("\\", "/")
+    if path.is_file():
+        return path
+    suffixes = (*PICTURE_SUFFIXES, *(suffix.upper() for suffix in PICTURE_SUFFIXES))
+    candidates = (path.with_name(path.name + suffix) for suffix in suffixes)
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
+
+
+def natural_key(name: str) -> list[tuple[int, int, str]]:
+    """Sort key that compares runs of digits as numbers."""
+    parts = re.findall(r"[0-9]+|[^0-9]+", name)
+    return [(0, int(part), part) if part[0] in "0123456789" else (1, 0, part) for part in parts]
+
+
+def _unreadable(path: Path, error: Exception) -> ValueError:
+    reason = "no such file" if isinstance(error, FileNotFoundError) else str(error)
+    return ValueError(f"cannot read the picture {path}: {reason}; expected a whole PNG, JPEG, WebP, BMP or TIFF file")
+
+
+def _to_array(picture: Image.Image) -> np.ndarray:
+    """[H, W, 3] float32 in [0, 1]."""
+    if picture.mode in _SIXTEEN_BIT_MODES:
+        grey = np.asarray(picture).astype(np.float32).clip(0, 65535) / 65535
+        return np.repeat(grey[..., None], 3, axis=-1)
+    if picture.mode == "F":
+        grey = np.nan_to_num(np.asarray(picture, dtype=np.float32)).clip(0, 1)
+        return np.repeat(grey[..., None], 3, axis=-1)
+    if picture.mode in _ALPHA_MODES or "transparency" in picture.info:
+        rgba = np.asarray(picture.convert("RGBA"), dtype=np.float32) / 255
+        return rgba[..., :3] * rgba[..., 3:] + (1 - rgba[..., 3:])
+    return np.asarray(picture.convert("RGB"), dtype=np.float32) / 255

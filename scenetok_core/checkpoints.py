@@ -1,0 +1,196 @@
+"""Checkpoints and scenes on disk: safetensors with their configuration as JSON in the metadata.
+
+Nothing here executes what it reads: pickled files are refused, or read with `weights_only`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from .files import replacing
+from .configs import SceneTokConfig, from_dict, to_dict
+from .models.networks import Networks
+from .types import SceneTokens
+
+CHECKPOINT_FORMAT = "scenetok-checkpoint-1"
+SCENE_FORMAT = "scenetok-scene-1"
+_PICKLED = {".ckpt", ".pt", ".pth", ".bin"}
+_LISTED = 5
+
+
+def model_hash(state: Mapping[str, Tensor]) -> str:
+    """16 hex digits that identify weights: SHA-256 over names, dtypes, shapes and bytes."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().contiguous().cpu()
+        digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.view(torch.uint8).numpy().data if tensor.ndim else tensor.reshape(1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    with replacing(path) as partial:
+        partial.touch()
+        mode = partial.stat().st_mode  # safetensors writes files that only their owner can read
+        save_file({k: v.detach().contiguous().cpu() for k, v in tensors.items()}, partial, dict(metadata))
+        partial.chmod(mode)
+
+
+def save_checkpoint(
+    path: str | Path,
+    state: Mapping[str, Tensor],
+    config: SceneTokConfig,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write model weights with their configuration; the file appears whole or not at all."""
+    header = {
+        **(metadata or {}),
+        "format": CHECKPOINT_FORMAT,
+        "config": json.dumps(to_dict(config)),
+        "model_hash": model_hash(state),
+    }
+    _write(Path(path), state, header)
+
+
+def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file.
+
+    Raises:
+        ValueError: missing, truncated or not a safetensors file; or a pickled file, which is not loaded.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"no such file: {path}")
+    if path.suffix.lower() in _PICKLED:
+        _refuse_pickle(path)
+    try:
+        tensors = load_file(path)
+        with path.open("rb") as file:
+            header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
+    except (SafetensorError, struct.error, ValueError, OSError) as error:
+        raise ValueError(
+            f"{path.name} is damaged or no safetensors file ({error}); download or copy it again"
+        ) from error
+    return tensors, header.get("__metadata__", {})
+
+
+def _refuse_pickle(path: Path) -> None:
+    try:
+        torch.load(path, map_location="meta", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise ValueError(
+            f"{path.name} holds Python objects besides tensors, or is damaged; it was not loaded, because that could run code "
+            f"from the file. Use the .safetensors version of this model ({str(error).splitlines()[0][:120]})"
+        ) from error
+    raise ValueError(
+        f"{path.name} is a pickled file without a model configuration; use a .safetensors checkpoint, such as "
+        "training/train.py writes"
+    )
+
+
+def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], SceneTokConfig, dict[str, str]]:
+    """Weights, configuration and metadata of a checkpoint.
+
+    Raises:
+        ValueError: unreadable file, or one that is not a checkpoint of this project.
+    """
+    tensors, metadata = read_tensors(path)
+    if metadata.get("format") != CHECKPOINT_FORMAT:
+        what = "a saved scene, not a model" if metadata.get("format") == SCENE_FORMAT else "no SceneTok checkpoint"
+        raise ValueError(
+            f"{Path(path).name} is {what} (format {metadata.get('format')!r}, expected {CHECKPOINT_FORMAT!r}); choose a "
+            "checkpoint written by training/train.py"
+        )
+    try:
+        config = from_dict(SceneTokConfig, json.loads(metadata.get("config", "")))
+    except ValueError as error:
+        raise ValueError(f"{Path(path).name} has an unreadable configuration: {error}") from error
+    return tensors, config, metadata
+
+
+def load_networks(
+    state: Mapping[str, Tensor],
+    config: SceneTokConfig,
+    dtype: torch.dtype | None = None,
+) -> Networks:
+    """Build the networks of `config` around `state`, without initialising them first.
+
+    Raises:
+        ValueError: missing, unexpected or mis-shaped tensors; at most five of each are named, with the configuration tried.
+    """
+    with torch.device("meta"):
+        networks = Networks(config)
+    _check_state(networks, state, config.name)
+    state = {k: v.to(dtype) if dtype and v.is_floating_point() else v for k, v in state.items()}
+    networks.load_state_dict(state, strict=True, assign=True)
+    return networks.eval().requires_grad_(False)
+
+
+def _check_state(model: nn.Module, state: Mapping[str, Tensor], preset: str) -> None:
+    expected = model.state_dict()
+    shapes = [
+        f"{k} is {list(state[k].shape)}, expected {list(expected[k].shape)}"
+        for k in expected
+        if k in state and state[k].shape != expected[k].shape
+    ]
+    faults = {
+        "missing": [k for k in expected if k not in state],
+        "unexpected": [k for k in state if k not in expected],
+        "mis-shaped": shapes,
+    }
+    text = "; ".join(
+        f"{len(names)} {what}: {', '.join(names[:_LISTED])}{' ...' if len(names) > _LISTED else ''}"
+        for what, names in faults.items()
+        if names
+    )
+    if text:
+        raise ValueError(f"checkpoint does not fit the configuration {preset!r}: {text}")
+
+
+def save_scene(path: str | Path, scene: SceneTokens, dtype: torch.dtype = torch.bfloat16) -> None:
+    """Write a scene: tokens in `dtype` (512 x 64 tokens take 64 KiB in bf16), poses in float32, notes as JSON."""
+    tensors = {
+        "tokens": scene.tokens.to(dtype),
+        "reference_c2w": scene.reference_c2w.clone(),  # safetensors refuses views of one storage
+        "cameras.c2w": scene.cameras.c2w,
+        "cameras.K": scene.cameras.K,
+    }
+    if scene.mask is not None:
+        tensors["mask"] = scene.mask
+    data = scene.to_dict()
+    plain = {k: v for k, v in data.items() if k not in ("tokens", "mask", "reference_c2w", "cameras")}
+    plain["cameras"] = {k: v for k, v in data["cameras"].items() if k not in ("c2w", "K")}
+    _write(Path(path), tensors, {"format": SCENE_FORMAT, "scene": json.dumps(plain)})
+
+
+def load_scene(path: str | Path) -> SceneTokens:
+    """Read a scene that `save_scene` wrote; tokens as float32.
+
+    Raises:
+        ValueError: unreadable file, or one that is not a scene.
+    """
+    tensors, metadata = read_tensors(path)
+    if metadata.get("format") != SCENE_FORMAT:
+        what = "a model checkpoint, not a scene" if metadata.get("format") == CHECKPOINT_FORMAT else "no saved scene"
+        raise ValueError(f"{Path(path).name} is {what} (expected format {SCENE_FORMAT!r}); choose a file of saved tokens")
+    data: dict[str, Any] = json.loads(metadata["scene"])
+    data["cameras"] = {**data["cameras"], "c2w": tensors["cameras.c2w"], "K": tensors["cameras.K"]}
+    return SceneTokens.from_dict(
+        {
+            **data,
+            "tokens": tensors["tokens"].float(),
+            "reference_c2w": tensors["reference_c2w"],
+            "mask": tensors.get("mask"),
+        }
+    )

@@ -1,0 +1,77 @@
+"""The perceiver that compresses posed view latents into scene tokens (SceneTok, section 3.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..configs import CompressorConfig
+from ..nn.blocks import PerceiverBlock
+from ..nn.layers import PatchEmbed, RayEmbed
+from ..nn.rope import AxialRope
+
+_LOGVAR_RANGE = (-30.0, 20.0)
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Diagonal Gaussian over scene tokens; `logvar` is None for a point estimate."""
+
+    mean: Tensor  # [B, N, D]
+    logvar: Tensor | None = None  # [B, N, D]
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        """One draw [B, N, D]; the mean of a point estimate."""
+        if self.logvar is None:
+            return self.mean
+        noise = torch.randn(self.mean.shape, generator=generator, dtype=torch.float32)
+        return self.mean + noise.to(self.mean) * torch.exp(0.5 * self.logvar)
+
+
+class Compressor(nn.Module):
+    """Learnt queries read all views at once; every view token is modulated by the embedding of its rays."""
+
+    def __init__(self, config: CompressorConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.scene_tokens = nn.Parameter(torch.randn(1, config.tokens, config.hidden))
+        self.y_embed = PatchEmbed(config.latent_channels, config.hidden, config.patch)
+        self.pose_embed = RayEmbed(config.hidden, config.ray_patch, frames=1)
+        self.aggregate = nn.ModuleList(
+            PerceiverBlock(
+                config.hidden,
+                config.heads,
+                last=i == config.depth - 1,
+                qk_norm=config.qk_norm,
+                ratio=config.mlp_ratio,
+                eps=config.norm_eps,
+            )
+            for i in range(config.depth)
+        )
+        statistics = 2 if config.posterior == "gaussian" else 1
+        self.out_proj = nn.Sequential(nn.Linear(config.hidden, statistics * config.token_dim))
+
+    def forward(
+        self,
+        latents: Tensor,  # [B, V, C, h, w]
+        rays: Tensor,  # [B, V, 6, R, R] direction and origin in the scene's frame
+    ) -> Posterior:
+        """Posterior over the tokens [B, N, D]."""
+        side = self.config.ray_map // self.config.ray_patch
+        cells = (latents.shape[-2] // self.config.patch, latents.shape[-1] // self.config.patch)
+        if cells != (side, side):
+            raise ValueError(f"latents give {cells} cells a view, the ray map gives {(side, side)}; resize the pictures")
+        views, cond = self.y_embed(latents), self.pose_embed(rays[:, :, None])
+        head_dim = self.config.hidden // self.config.heads
+        rope = AxialRope(cells, head_dim, tile=latents.shape[1], device=latents.device)
+        tokens = self.scene_tokens.expand(len(latents), -1, -1).to(views.dtype)
+        for block in self.aggregate:
+            tokens, views = block(tokens, views, cond, rope)
+        out = self.out_proj(tokens)
+        if self.config.posterior == "normalised":
+            return Posterior(F.layer_norm(out.float(), out.shape[-1:]))
+        mean, logvar = out.float().chunk(2, dim=-1)
+        return Posterior(mean, logvar.clamp(*_LOGVAR_RANGE))

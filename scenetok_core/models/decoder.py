@@ -1,0 +1,87 @@
+"""The rectified-flow transformer that renders target latents from scene tokens (SceneTok, section 3.2)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..configs import DecoderConfig
+from ..nn.attention import KeysValues
+from ..nn.blocks import DiTBlock
+from ..nn.layers import FinalLayer, PatchEmbed, RayEmbed, TimestepEmbed
+from ..nn.rope import AxialRope
+
+
+class DiT(nn.Module):
+    """Transformer trunk: patch embedding, time embedding, blocks, final layer."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.x_embedder = PatchEmbed(config.latent_channels, config.hidden, config.patch)
+        self.t_embedder = TimestepEmbed(config.hidden)
+        self.blocks = nn.ModuleList(
+            DiTBlock(config.hidden, config.heads, qk_norm=config.qk_norm, ratio=config.mlp_ratio, eps=config.norm_eps)
+            for _ in range(config.depth)
+        )
+        self.final_layer = FinalLayer(config.hidden, config.latent_channels * config.patch**2, config.norm_eps)
+
+
+class Decoder(nn.Module):
+    """Predicts velocity or clean latents of a window, given per-latent noise levels, rays and scene tokens."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        if config.null_tokens:
+            self.null_tokens = nn.Parameter(torch.randn(1, 1, config.hidden))
+        self.pose_embed = RayEmbed(config.hidden, config.ray_patch, config.frames_per_latent, config.ray_order)
+        self.model = DiT(config)
+        self.cnd_proj = nn.Linear(config.token_dim, config.hidden)
+
+    def condition(self, tokens: Tensor) -> list[KeysValues]:
+        """Keys and values of scene tokens [B, N, D] for every block; they serve all steps and windows of a scene."""
+        return self._keys_values(self.cnd_proj(tokens.to(self.cnd_proj.weight.dtype)))
+
+    def null_condition(self, batch: int) -> list[KeysValues]:
+        """The unconditional context for classifier-free guidance.
+
+        Raises:
+            ValueError: the checkpoint was trained without one.
+        """
+        if not self.config.null_tokens:
+            raise ValueError("this checkpoint has no null_tokens, so guidance is not possible; use guidance 1.0")
+        return self._keys_values(self.null_tokens.expand(batch, -1, -1).to(self.cnd_proj.weight.dtype))
+
+    def _keys_values(self, context: Tensor) -> list[KeysValues]:
+        return [block.attn2.keys_values(context) for block in self.model.blocks]  # type: ignore[union-attr]
+
+    def embed_rays(self, packed: Tensor) -> Tensor:
+        """Packed ray maps [B, L, t, 6, R, R] -> [B, L * cells, hidden]; once per window."""
+        return self.pose_embed(packed)
+
+    def forward(
+        self,
+        noisy: Tensor,  # [B, L, C, h, w]
+        t: Tensor,  # [B, L] noise level in [0, 1]
+        rays: Tensor,  # [B, L * cells, hidden] from embed_rays
+        context: list[KeysValues],  # from condition or null_condition
+    ) -> Tensor:
+        """The network's prediction (velocity or clean latent, see the config), [B, L, C, h, w] in float32."""
+        config, (batch, latents, _, height, width) = self.config, noisy.shape
+        grid = (height // config.patch, width // config.patch)
+        cells = grid[0] * grid[1]
+        x = self.model.x_embedder(noisy)
+        cond = self.model.t_embedder(t).repeat_interleave(cells, dim=1) + rays
+        x = x + rays if config.ray_input else x
+        period = config.rope_group or latents
+        if latents % period:
+            raise ValueError(f"a window of {latents} latents is no whole number of groups of {period}")
+        rope = AxialRope(
+            (period, *grid), config.hidden // config.heads, tile=latents // period, device=noisy.device
+        )
+        for block, keys_values in zip(self.model.blocks, context, strict=True):
+            x = block(x, cond, keys_values, rope)
+        out = self.model.final_layer(x, cond).float()
+        patch = config.patch
+        out = out.view(batch, latents, *grid, patch, patch, config.latent_channels)
+        return out.permute(0, 1, 6, 2, 4, 3, 5).reshape(noisy.shape)

@@ -1,0 +1,71 @@
+"""Both networks of a SceneTok model under the released parameter prefixes, and the sampling of target latents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from ..configs import SceneTokConfig
+from ..flow import guide, to_velocity
+from ..sampling import Progress, Schedule, denoise
+from .compressor import Compressor
+from .decoder import Decoder
+
+
+class Networks(nn.Module):
+    """`compressor` and `denoiser` (the decoder), as they are stored in one checkpoint."""
+
+    def __init__(self, config: SceneTokConfig) -> None:
+        super().__init__()
+        self.compressor = Compressor(config.compressor)
+        self.denoiser = Decoder(config.decoder)
+
+    def forward(
+        self,
+        context: Tensor,  # [B, V, C, h, w] latents of the input views
+        context_rays: Tensor,  # [B, V, 6, R, R]
+        noisy: Tensor,  # [B, L, C, h, w] noisy target latents
+        t: Tensor,  # [B, L] their noise levels
+        packed_rays: Tensor,  # [B, L, t, 6, R, R]
+        edit: Callable[[Tensor], Tensor] = lambda tokens: tokens,
+    ) -> Tensor:
+        """Encode and decode in one pass, as joint training needs it; `edit` may drop or disturb the tokens [B, N, D].
+
+        Returns the decoder's prediction [B, L, C, h, w].
+        """
+        tokens = edit(self.compressor(context, context_rays).mean)
+        return self.denoiser(noisy, t, self.denoiser.embed_rays(packed_rays), self.denoiser.condition(tokens))
+
+
+@torch.no_grad()
+def sample_latents(
+    decoder: Decoder,
+    tokens: Tensor,  # [B, N, D]
+    packed_rays: Tensor,  # [B, L, t, 6, R, R]
+    noise: Tensor,  # [B, L, C, h, w]
+    schedule: Schedule,
+    *,
+    guidance: float = 1.0,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Target latents [B, L, C, h, w] by rectified flow; scene keys and values once, ray embeddings once per window."""
+    context = decoder.condition(tokens)
+    null = decoder.null_condition(len(tokens)) if guidance != 1.0 else None
+    embedded: dict[tuple[int, int], Tensor] = {}
+    kind = decoder.config.prediction
+
+    def velocity(noisy: Tensor, t: Tensor, window: slice) -> Tensor:
+        key = (window.start, window.stop)
+        if key not in embedded:
+            embedded.clear()
+            embedded[key] = decoder.embed_rays(packed_rays[:, window])
+        level = t.view(*t.shape, 1, 1, 1)
+        v = to_velocity(decoder(noisy, t, embedded[key], context), kind, noisy, level)
+        if null is None:
+            return v
+        unconditional = to_velocity(decoder(noisy, t, embedded[key], null), kind, noisy, level)
+        return guide(v, unconditional, guidance)
+
+    return denoise(velocity, noise, schedule, progress)

@@ -1,0 +1,80 @@
+"""The only attention of the package: self or cross, optional qk-norm, rotary positions as callables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Rope = Callable[[Tensor], Tensor]  # [B, H, L, D] -> [B, H, L, D]
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]  # q, k, v [B, H, L, D] -> [B, H, L, D]
+KeysValues = tuple[Tensor, Tensor]  # [B, H, L, D] each
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Scaled dot-product attention by torch: [B, H, Lq, D], [B, H, Lk, D], [B, H, Lk, D] -> [B, H, Lq, D]."""
+    return F.scaled_dot_product_attention(q, k, v)
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm in float32; `eps=None` is torch's default (the float32 epsilon)."""
+
+    def __init__(self, dim: int, eps: float | None = 1e-6) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise the last dimension; keeps shape and dtype."""
+        return F.rms_norm(x.float(), x.shape[-1:], self.weight.float(), self.eps).to(x.dtype)
+
+
+class Attention(nn.Module):
+    """Self attention (fused `qkv`) or cross attention (`to_q`, `to_k`, `to_v`), under the released parameter names."""
+
+    def __init__(
+        self, dim: int, heads: int, *, cross: bool = False, qk_norm: bool = False, eps: float | None = 1e-6
+    ) -> None:
+        super().__init__()
+        self.heads = heads
+        self.attend: Attend = attend
+        if cross:
+            self.to_q, self.to_k, self.to_v = nn.Linear(dim, dim), nn.Linear(dim, dim), nn.Linear(dim, dim)
+        else:
+            self.qkv = nn.Linear(dim, 3 * dim)
+        self.q_norm = RMSNorm(dim // heads, eps) if qk_norm else nn.Identity()
+        self.k_norm = RMSNorm(dim // heads, eps) if qk_norm else nn.Identity()
+        self.proj = nn.Linear(dim, dim)
+
+    def keys_values(self, context: Tensor, rope: Rope | None = None) -> KeysValues:
+        """Keys and values of a cross-attention context [B, L, dim]; compute them once when the context stays."""
+        k, v = self.k_norm(self._split(self.to_k(context))), self._split(self.to_v(context))
+        return (rope(k) if rope else k), v
+
+    def forward(
+        self,
+        x: Tensor,  # [B, L, dim]
+        context: KeysValues | None = None,
+        rope: Rope | None = None,
+    ) -> Tensor:
+        """Self attention over `x` (`rope` on q and k), or cross attention to `context` (`rope` on q only)."""
+        if context is None:
+            q, k, v = (self._split(part) for part in self.qkv(x).chunk(3, dim=-1))
+            q, k = self.q_norm(q), self.k_norm(k)
+            k = rope(k) if rope else k
+        else:
+            q, (k, v) = self.q_norm(self._split(self.to_q(x))), context
+        q = rope(q) if rope else q
+        return self.proj(self.attend(q, k, v).transpose(1, 2).flatten(2))
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+def use_attention(model: nn.Module, function: Attend) -> None:
+    """Let every attention of `model` call `function(q, k, v)` instead of torch's own."""
+    for module in model.modules():
+        if isinstance(module, Attention):
+            module.attend = function

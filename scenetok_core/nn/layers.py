@@ -1,0 +1,93 @@
+"""Embeddings and feed-forward layers, under the released parameter names."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from einops.layers.torch import Rearrange
+from torch import Tensor, nn
+
+from .attention import RMSNorm
+
+_TIME_FEATURES = 256
+_LONGEST_PERIOD = 10000.0
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """Adaptive layer norm's affine step."""
+    return x * (1 + scale) + shift
+
+
+class SwiGLU(nn.Module):
+    """Gated feed-forward; hidden width is two thirds of `ratio * dim`, as released."""
+
+    def __init__(self, dim: int, ratio: float = 4.0) -> None:
+        super().__init__()
+        hidden = int(2 / 3 * int(dim * ratio))
+        self.w12, self.w3 = nn.Linear(dim, 2 * hidden), nn.Linear(hidden, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., dim] -> [..., dim]."""
+        gate, value = self.w12(x).chunk(2, dim=-1)
+        return self.w3(F.silu(gate) * value)
+
+
+class PatchEmbed(nn.Module):
+    """Patch convolution of latents [B, V, C, h, w] -> tokens [B, V * (h/p) * (w/p), dim]."""
+
+    def __init__(self, channels: int, dim: int, patch: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(channels, dim, patch, stride=patch)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Tokens in the order of views, rows, columns."""
+        tokens = self.proj(x.flatten(0, 1).to(self.proj.weight.dtype)).flatten(2).transpose(1, 2)
+        return tokens.reshape(len(x), -1, tokens.shape[-1])
+
+
+class RayEmbed(nn.Module):
+    """One bias-free Linear over patches of packed ray maps [B, L, t, 6, R, R] -> [B, L * cells, dim]."""
+
+    def __init__(self, dim: int, patch: int, frames: int, order: str = "t ph pw c") -> None:
+        super().__init__()
+        cut = Rearrange(f"b l t c (hh ph) (ww pw) -> b (l hh ww) ({order})", ph=patch, pw=patch)
+        self.model = nn.Module()
+        self.model.model = nn.Sequential(cut, nn.Linear(6 * frames * patch * patch, dim, bias=False))
+
+    def forward(self, rays: Tensor) -> Tensor:
+        """Rays stay float32 up to the patch cut, then follow the weight's dtype."""
+        cut, linear = self.model.model  # type: ignore[misc]
+        return linear(cut(rays).to(linear.weight.dtype))
+
+
+class TimestepEmbed(nn.Module):
+    """Sinusoidal features [cos, sin] of tau = max(1000 t - 1, 0), then Linear, SiLU, Linear."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(_TIME_FEATURES, dim), nn.SiLU(), nn.Linear(dim, dim))
+
+    def forward(self, t: Tensor) -> Tensor:
+        """Noise level t in [0, 1], any shape -> [..., dim]."""
+        half = _TIME_FEATURES // 2
+        frequency = torch.exp(-math.log(_LONGEST_PERIOD) / half * torch.arange(half, device=t.device))
+        angle = (1000.0 * t.float() - 1.0).clamp_min(0)[..., None] * frequency
+        features = torch.cat([angle.cos(), angle.sin()], dim=-1)
+        return self.mlp(features.to(self.mlp[0].weight.dtype))
+
+
+class FinalLayer(nn.Module):
+    """adaLN, then a Linear to the output channels."""
+
+    def __init__(self, dim: int, out: int, eps: float | None = 1e-6) -> None:
+        super().__init__()
+        self.norm_final = RMSNorm(dim, eps)
+        self.linear = nn.Linear(dim, out)
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(dim, 2 * dim))
+
+    def forward(self, x: Tensor, cond: Tensor) -> Tensor:
+        """x, cond [B, L, dim] -> [B, L, out]."""
+        shift, scale = self.adaLN_modulation(cond).chunk(2, dim=-1)
+        return self.linear(modulate(self.norm_final(x), shift, scale))

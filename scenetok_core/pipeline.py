@@ -1,0 +1,206 @@
+"""The SceneTok pipeline: posed pictures -> scene tokens -> pictures along any camera path."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .autoencoders import Autoencoder, build_autoencoder
+from .camera import fit_cameras, fit_views, ray_features, scene_scale, to_scene_frame
+from .checkpoints import load_checkpoint, load_networks, model_hash
+from .configs import SceneTokConfig
+from .models.networks import Networks, sample_latents
+from .sampling import Progress, Schedule, make_schedule
+from .selection import middle_view, select_views, sharpness
+from .types import Cameras, SceneTokens, Views
+
+
+@dataclass
+class SceneTok:
+    """A loaded model. `encode` and `render` leave the caller's tensors and the global random state alone."""
+
+    config: SceneTokConfig
+    networks: Networks
+    context_autoencoder: Autoencoder
+    target_autoencoder: Autoencoder
+    hash: str
+
+    @classmethod
+    def load(
+        cls, path: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+    ) -> SceneTok:
+        """Load a checkpoint.
+
+        Args:
+            path: a safetensors file with its configuration in the metadata.
+            device: where the networks run.
+            dtype: dtype of the weights; None is float32 on a CPU and bfloat16 elsewhere. Poses and rays stay float32.
+
+        Raises:
+            ValueError: the file is unreadable or does not fit its configuration.
+        """
+        state, config, metadata = load_checkpoint(path)
+        dtype = dtype or (torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16)
+        return cls(
+            config=config,
+            networks=load_networks(state, config, dtype).to(device),
+            context_autoencoder=build_autoencoder(config.context_autoencoder),
+            target_autoencoder=build_autoencoder(config.target_autoencoder),
+            hash=metadata.get("model_hash") or model_hash(state),
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return next(self.networks.parameters()).device
+
+    @property
+    def _picture(self) -> tuple[int, int]:
+        return (self.config.image_size, self.config.image_size)
+
+    @torch.no_grad()
+    def encode(
+        self,
+        views: Views,
+        *,
+        reference: int | None = None,
+        scale: str | float = "auto",
+        sample: bool = False,
+        generator: torch.Generator | None = None,
+        progress: Progress | None = None,
+    ) -> SceneTokens:
+        """Compress posed pictures into scene tokens.
+
+        Args:
+            views: any number of views, any size; resized and cropped to the model's square. Of more than
+                `config.context_views`, a sharp and well spread subset is taken.
+            reference: view whose camera becomes the scene's origin; None takes the most central one.
+            scale: scene scale, "auto", "none" or network units per input unit (`camera.scene_scale`).
+            sample: draw the tokens from the posterior instead of taking its mean.
+            generator: random numbers for `sample`; None is a fresh one with seed 0.
+            progress: called once when the tokens are ready.
+
+        Raises:
+            ValueError: reference out of range, or a scale that is none.
+        """
+        if reference is not None and not 0 <= reference < len(views):
+            raise ValueError(f"reference view must be between 0 and {len(views) - 1}, got {reference}")
+        keep = self._choose(views, reference)
+        chosen = fit_views(views[keep], self._picture)
+        middle = middle_view(chosen.cameras) if reference is None else keep.index(reference)
+        reference_c2w = chosen.cameras.c2w[middle]
+        factor = scene_scale(chosen.cameras, scale, self.config.scene_extent)
+        rays = self._rays(to_scene_frame(chosen.cameras, reference_c2w, factor), self.config.context_focal)
+        latents = self.context_autoencoder.encode(chosen.rgb[None].to(self.device))
+        posterior = self.networks.compressor(latents, rays)
+        tokens = posterior.sample(_or_seeded(generator)) if sample else posterior.mean
+        if progress is not None:
+            progress(1, 1, None)
+        return SceneTokens(
+            tokens=tokens[0].float().cpu(),
+            reference_c2w=reference_c2w.cpu(),
+            scene_scale=factor,
+            cameras=views.cameras[keep].to("cpu"),
+            preset=self.config.name,
+            model_hash=self.hash,
+            meta={"views_given": len(views), "views_used": keep},
+        )
+
+    def _choose(self, views: Views, reference: int | None) -> list[int]:
+        if len(views) <= self.config.context_views:
+            return list(range(len(views)))
+        return select_views(views.cameras, self.config.context_views, sharpness(views.rgb), seed_view=reference)
+
+    def _rays(self, cameras: Cameras, focal: tuple[float, float], side: int | None = None) -> Tensor:
+        K = cameras.K.clone()
+        K[..., 0, 0] *= focal[0]
+        K[..., 1, 1] *= focal[1]
+        side = side or self.config.compressor.ray_map
+        return ray_features(cameras.c2w[None], K[None], (side, side)).to(self.device)
+
+    def schedule(
+        self, frames: int, *, steps: int | None = None, shift: float | None = None, window: int | None = None
+    ) -> Schedule:
+        """The noise schedule for a path of `frames` cameras; None takes the model's defaults."""
+        defaults, spec = self.config.sampling, self.target_autoencoder.spec
+        return make_schedule(
+            defaults.schedule,
+            horizon=spec.groups(frames) * spec.group_latents,
+            steps=defaults.steps if steps is None else steps,
+            window=defaults.window if window is None else window,
+            clean_targets=defaults.clean_targets,
+            shift=defaults.shift if shift is None else shift,
+            group=spec.group_latents,
+        )
+
+    @torch.no_grad()
+    def render(
+        self,
+        scene: SceneTokens,
+        cameras: Cameras,
+        *,
+        steps: int | None = None,
+        guidance: float | None = None,
+        shift: float | None = None,
+        generator: torch.Generator | None = None,
+        progress: Progress | None = None,
+    ) -> Tensor:
+        """Render a camera path, given in the coordinates of the encoded cameras.
+
+        Args:
+            scene: tokens made by this model.
+            cameras: T cameras; their pictures are cropped to the model's square.
+            steps: sampling steps per window; 1 gives the posterior mean. None: the model's default.
+            guidance: classifier-free guidance, 1 is off. None: the model's default.
+            shift: timestep shift of the schedule. None: the model's default.
+            generator: CPU generator of the noise, so that results do not depend on the device; None is one with seed 0.
+            progress: called after every step with a preview of the frames; may raise to cancel.
+
+        Returns:
+            Frames [T, 3, H, W] in [0, 1], float32 on the CPU.
+
+        Raises:
+            ValueError: tokens of another model, or impossible sampling settings.
+        """
+        self.check_scene(scene)
+        frames, spec, decoder = len(cameras), self.target_autoencoder.spec, self.networks.denoiser
+        schedule = self.schedule(frames, steps=steps, shift=shift)
+        surplus = spec.groups(frames) * spec.group_frames - frames
+        padded = fit_cameras(cameras, self._picture)[[*range(frames), *[frames - 1] * surplus]]
+        local = to_scene_frame(padded, scene.reference_c2w, scene.scene_scale)
+        rays = spec.pack(self._rays(local, self.config.target_focal, self.config.decoder.ray_map))
+        cells = self.config.image_size // spec.spatial
+        shape = (1, schedule.sigma.shape[1], spec.channels, cells, cells)
+        noise = torch.randn(shape, generator=_or_seeded(generator)).to(self.device)
+        latents = sample_latents(
+            decoder,
+            scene.active[None].to(self.device),
+            rays,
+            noise,
+            schedule,
+            guidance=self.config.sampling.guidance if guidance is None else guidance,
+            progress=progress and self._with_frames(progress, frames),
+        )
+        return self.target_autoencoder.decode(latents)[0, :frames].float().cpu()
+
+    def _with_frames(self, progress: Progress, frames: int) -> Progress:
+        def report(done: int, total: int, preview: object) -> None:
+            decode = self.target_autoencoder.decode
+            progress(done, total, lambda: decode(preview())[0, :frames].cpu() if callable(preview) else torch.empty(0))
+
+        return report
+
+    def check_scene(self, scene: SceneTokens) -> None:
+        """Raise `ValueError` unless `scene` holds tokens of this model."""
+        if scene.model_hash != self.hash or scene.tokens.shape[-1] != self.config.compressor.token_dim:
+            raise ValueError(
+                f"these tokens were made by model {scene.preset!r} ({scene.model_hash}), not by {self.config.name!r} "
+                f"({self.hash}); load that model, or encode the views again with this one"
+            )
+
+
+def _or_seeded(generator: torch.Generator | None) -> torch.Generator:
+    return generator if generator is not None else torch.Generator().manual_seed(0)

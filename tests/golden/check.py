@@ -1,0 +1,206 @@
+"""Recompute recorded outputs of the official modules and compare.
+
+    python tests/golden/check.py FILE.safetensors
+
+Sizes and switches are read from the JSON file beside FILE, so files of the same form with other sizes work. Prints one
+line `group max_abs_diff tolerance` per known group, lists the groups it does not know, and exits non-zero on a miss.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from scenetok_core.autoencoders import LatentSpec
+from scenetok_core.camera import pose_distance, ray_features, ray_map, relative_poses
+from scenetok_core.configs import CompressorConfig, DecoderConfig
+from scenetok_core.models.compressor import Compressor
+from scenetok_core.models.decoder import Decoder
+from scenetok_core.models.networks import sample_latents
+from scenetok_core.sampling import Schedule, make_schedule
+
+RELATIVE_TOLERANCE = 1e-4
+Tensors = dict[str, Tensor]
+Pairs = list[tuple[Tensor, Tensor]]  # (computed, recorded)
+_COMPRESSOR_FIELDS = "hidden depth heads tokens token_dim latent_channels patch ray_map ray_patch mlp_ratio qk_norm norm_eps"
+_DECODER_FIELDS = "hidden depth heads token_dim latent_channels patch ray_map ray_patch mlp_ratio qk_norm norm_eps ray_order"
+
+
+def golden_parameter(key: str, shape: tuple[int, ...]) -> Tensor:
+    """The parameter that the recording drew from its own name (recipe of the golden README)."""
+    draw = np.random.RandomState(zlib.crc32(key.encode())).standard_normal(shape).astype(np.float32)
+    if len(shape) == 3 and shape[0] == 1:
+        return torch.from_numpy(draw)
+    if len(shape) >= 2:
+        return torch.from_numpy(draw / np.sqrt(np.prod(shape[1:])).astype(np.float32))
+    if key.endswith(("weight", "gamma")):
+        return torch.from_numpy(1 + np.float32(0.1) * draw)
+    return torch.from_numpy(np.float32(0.1) * draw)
+
+
+def golden_weights(model: nn.Module, prefix: str) -> None:
+    """Fill `model` with the recorded run's parameters, in place."""
+    state = {k: golden_parameter(prefix + k, tuple(v.shape)) for k, v in model.state_dict().items()}
+    model.load_state_dict(state, strict=True)
+    model.eval()
+
+
+def _pick(config: dict[str, Any], names: str) -> dict[str, Any]:
+    return {name: config[name] for name in names.split()}
+
+
+def _build_decoder(config: dict[str, Any]) -> tuple[Decoder, LatentSpec]:
+    group_latents = config.get("latents_per_group", 1)
+    group_frames = config.get("frames_per_group", config.get("frames_per_latent", 4))
+    frames = config.get("frames_per_latent") or -(-(group_frames - 1) // max(group_latents - 1, 1))
+    rope_group = group_latents if "per group" in config.get("rope", "") else None
+    decoder = Decoder(DecoderConfig(**_pick(config, _DECODER_FIELDS), frames_per_latent=frames, rope_group=rope_group))
+    golden_weights(decoder, "denoiser.")
+    spec = LatentSpec(config["latent_channels"], 1, frames, group_frames, group_latents)
+    return decoder, spec
+
+
+def _packed_rays(config: dict[str, Any], spec: LatentSpec, values: Tensors, group: str) -> Tensor:
+    side = config["ray_map"]
+    rays = ray_features(values[f"{group}.extrinsics"], values[f"{group}.intrinsics"], (side, side))
+    return spec.pack(rays)
+
+
+def check_compressor(group: str, values: Tensors, settings: dict[str, Any]) -> Pairs:
+    config = settings[group]
+    model = Compressor(CompressorConfig(**_pick(config, _COMPRESSOR_FIELDS)))
+    golden_weights(model, "compressor.")
+    side = config["ray_map"]
+    rays = ray_features(values[f"{group}.extrinsics"], values[f"{group}.intrinsics"], (side, side))
+    posterior = model(values[f"{group}.latents"], rays)
+    assert posterior.logvar is not None, "a released compressor has a Gaussian posterior"
+    return [(posterior.mean, values[f"{group}.mean"]), (posterior.logvar, values[f"{group}.logvar"])]
+
+
+def check_decoder(group: str, values: Tensors, settings: dict[str, Any]) -> Pairs:
+    decoder, spec = _build_decoder(settings[group])
+    rays = decoder.embed_rays(_packed_rays(settings[group], spec, values, group))
+    noisy, t = values[f"{group}.noisy"], values[f"{group}.sigma"]
+    velocity = decoder(noisy, t, rays, decoder.condition(values[f"{group}.tokens"]))
+    null = decoder(noisy, t, rays, decoder.null_condition(len(noisy)))
+    return [(velocity, values[f"{group}.velocity"]), (null, values[f"{group}.velocity_null"])]
+
+
+def _schedule(name: str, settings: dict[str, Any]) -> Schedule:
+    config = settings["schedules"]
+    return make_schedule(
+        name,
+        horizon=config["horizon"],
+        steps=config["steps"],
+        window=config["window"],
+        clean_targets=config["clean_targets"],
+        shift=config["shift"],
+        uncertainty=config["pyramid_uncertainty"],
+    )
+
+
+def check_schedule(group: str, values: Tensors, settings: dict[str, Any]) -> Pairs:
+    schedule = _schedule(group.removeprefix("schedule_"), settings)
+    return [(schedule.sigma, values[f"{group}.sigma"]), (schedule.active, values[f"{group}.mask"].bool())]
+
+
+def check_render_loop(group: str, values: Tensors, settings: dict[str, Any]) -> Pairs:
+    config = settings[group]
+    decoder, spec = _build_decoder(settings[config["decoder"]])
+    rays = _packed_rays(settings[config["decoder"]], spec, values, group)
+    latents = sample_latents(
+        decoder,
+        values[f"{group}.tokens"],
+        rays,
+        values[f"{group}.noise"],
+        _schedule(config["schedule"], settings),
+        guidance=config["guidance"],
+    )
+    return [(latents, values[f"{group}.latents"])]
+
+
+def check_rays(group: str, values: Tensors, settings: dict[str, Any]) -> Pairs:
+    rows, columns = settings["rays"]["size"]
+    origins, directions = ray_map(values["rays.extrinsics"], values["rays.intrinsics"], (rows, columns))
+    return [(origins, values["rays.origins"]), (directions, values["rays.directions"])]
+
+
+def check_relative(group: str, values: Tensors, settings: dict[str, Any]) -> Pairs:
+    c2w = values["rays.extrinsics"]
+    relative = relative_poses(c2w, c2w[:, settings["rays"]["reference_view"]])
+    return [(relative, values["relative.extrinsics"])]
+
+
+def check_pose_distance(group: str, values: Tensors, settings: dict[str, Any]) -> Pairs:
+    return [(pose_distance(values["rays.extrinsics"][0]), values["pose_distance"])]
+
+
+Check = Callable[[str, Tensors, dict[str, Any]], Pairs]
+KNOWN: dict[str, Check] = {
+    "compressor": check_compressor,
+    "decoder_vdc": check_decoder,
+    "decoder_wan": check_decoder,
+    "decoder_wan_known_bug": check_decoder,
+    "schedule_full_sequence": check_schedule,
+    "schedule_autoregressive": check_schedule,
+    "schedule_pyramid": check_schedule,
+    "render_loop": check_render_loop,
+    "rays": check_rays,
+    "relative": check_relative,
+    "pose_distance": check_pose_distance,
+}
+
+
+def compare(computed: Tensor, recorded: Tensor) -> tuple[float, float]:
+    """Largest difference and its tolerance; masks must be exact, shapes equal."""
+    if computed.shape != recorded.shape:
+        return float("inf"), 0.0
+    if recorded.dtype == torch.bool:
+        return float((computed != recorded).sum()), 0.0
+    tolerance = RELATIVE_TOLERANCE * max(1.0, float(recorded.abs().max()))
+    return float((computed.double() - recorded.double()).abs().max()), tolerance
+
+
+@torch.no_grad()
+def check_file(path: Path) -> tuple[dict[str, tuple[float, float]], list[str]]:
+    """Worst (difference, tolerance) of every known group in the file, and the names of the groups not known."""
+    values = load_file(path)
+    settings = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    groups = sorted({key.split(".")[0] for key in values})
+    results = {}
+    for group in (g for g in groups if g in KNOWN):
+        rows = [compare(computed, recorded) for computed, recorded in KNOWN[group](group, values, settings)]
+        results[group] = max(rows, key=lambda row: row[0] / row[1] if row[1] else row[0] * np.inf if row[0] else 0.0)
+    return results, [g for g in groups if g not in KNOWN]
+
+
+def main(arguments: list[str]) -> int:
+    if len(arguments) != 1:
+        print(__doc__)
+        return 2
+    results, unknown = check_file(Path(arguments[0]))
+    failed = False
+    for group, (difference, tolerance) in results.items():
+        missed = not difference <= tolerance
+        failed |= missed
+        print(f"{group} {difference:.3e} {tolerance:.3e}{'  MISS' if missed else ''}")
+    if unknown:
+        print(f"not known: {', '.join(unknown)}")
+    if not results:
+        print("no known group in this file")
+    return int(failed or not results)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

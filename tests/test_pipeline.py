@@ -1,0 +1,139 @@
+"""Views in, tokens, frames out: what a user of `SceneTok` relies on."""
+
+import pytest
+import torch
+
+from scenetok_core import SceneTok
+from scenetok_core.types import Views
+from tests import small
+
+SAME = 1e-5
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return SceneTok.load(small.checkpoint(tmp_path_factory.mktemp("model")))
+
+
+def scaled(cameras, factor):
+    c2w = cameras.c2w.clone()
+    c2w[:, :3, 3] *= factor
+    return cameras.replace(c2w=c2w)
+
+
+def test_shapes_and_ranges(model):
+    scene = model.encode(small.views())
+    frames = model.render(scene, small.cameras(7))
+    assert scene.tokens.shape == (small.TOKENS, small.TOKEN_DIM)
+    assert frames.shape == (7, 3, small.IMAGE, small.IMAGE)
+    assert frames.dtype == torch.float32 and 0 <= frames.min() and frames.max() <= 1
+    assert (scene.preset, scene.model_hash) == ("small", model.hash)
+
+
+@pytest.mark.parametrize("unit", [0.01, 100.0])
+def test_the_unit_of_the_capture_does_not_matter(model, unit):
+    views, path = small.views(), small.cameras(5)
+    want = model.render(model.encode(views), path)
+    scene = model.encode(Views(views.rgb, scaled(views.cameras, unit)))
+    assert (model.render(scene, scaled(path, unit)) - want).abs().max() < 1e-3
+    unscaled = model.encode(Views(views.rgb, scaled(views.cameras, unit)), scale="none")
+    assert (model.render(unscaled, scaled(path, unit)) - want).abs().max() > 1e-3
+
+
+def test_the_world_frame_of_the_capture_does_not_matter(model):
+    views, path = small.views(), small.cameras(5)
+    turn = small.cameras(9).c2w[-1]
+    want = model.render(model.encode(views), path)
+    moved = Views(views.rgb, views.cameras.replace(c2w=turn @ views.cameras.c2w))
+    got = model.render(model.encode(moved), path.replace(c2w=turn @ path.c2w))
+    assert (got - want).abs().max() < 1e-3
+
+
+def test_same_seed_same_frames_and_global_state_untouched(model):
+    state = torch.random.get_rng_state()
+    scene = model.encode(small.views(), sample=True, generator=torch.Generator().manual_seed(1))
+    frames = [model.render(scene, small.cameras(5), generator=torch.Generator().manual_seed(s)) for s in (3, 3, 4)]
+    assert torch.equal(frames[0], frames[1])
+    assert not torch.equal(frames[0], frames[2])
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_inputs_are_not_changed(model):
+    views = small.views(size=(20, 30))
+    rgb, c2w, K = views.rgb.clone(), views.cameras.c2w.clone(), views.cameras.K.clone()
+    model.render(model.encode(views), views.cameras)
+    assert torch.equal(views.rgb, rgb)
+    assert torch.equal(views.cameras.c2w, c2w)
+    assert torch.equal(views.cameras.K, K)
+
+
+def test_more_views_than_the_model_takes_are_thinned(model):
+    scene = model.encode(small.views(9))
+    assert len(scene.cameras) == model.config.context_views
+    assert scene.meta["views_given"] == 9
+    chosen = model.encode(small.views(9), reference=8)
+    assert torch.equal(chosen.reference_c2w, small.cameras(9).c2w[8])
+
+
+def test_one_view_works(model):
+    scene = model.encode(small.views(1))
+    assert scene.scene_scale == 1.0
+    assert model.render(scene, small.cameras(2)).shape[0] == 2
+
+
+def test_reference_out_of_range_is_refused(model):
+    with pytest.raises(ValueError, match="between 0 and 3, got 4"):
+        model.encode(small.views(), reference=4)
+
+
+def test_masked_tokens_are_not_used(model):
+    scene = model.encode(small.views())
+    mask = torch.arange(small.TOKENS) < 3
+    masked = model.render(scene.replace(mask=mask), small.cameras(3))
+    cut = model.render(scene.replace(tokens=scene.tokens[:3]), small.cameras(3))
+    assert torch.allclose(masked, cut, atol=SAME)
+    assert not torch.allclose(masked, model.render(scene, small.cameras(3)), atol=SAME)
+
+
+def test_tokens_of_another_model_are_refused(model, tmp_path):
+    other = SceneTok.load(small.checkpoint(tmp_path, name="other"))
+    other.hash = "feedfeedfeedfeed"
+    with pytest.raises(ValueError, match=r"made by model 'other' \(feedfeedfeedfeed\), not by 'small'"):
+        model.render(other.encode(small.views()), small.cameras(2))
+
+
+def test_progress_counts_steps_and_shows_frames(model):
+    seen = []
+    model.render(
+        model.encode(small.views()),
+        small.cameras(7),
+        progress=lambda done, total, preview: seen.append((done, total, preview())),
+    )
+    assert [done for done, _, _ in seen] == list(range(1, seen[0][1] + 1))
+    assert seen[-1][2].shape == (7, 3, small.IMAGE, small.IMAGE)
+
+
+def test_progress_cancels_within_a_step(model):
+    calls = []
+
+    def cancel(done, total, preview):
+        calls.append(done)
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        model.render(model.encode(small.views()), small.cameras(7), progress=cancel)
+    assert calls == [1]
+
+
+def test_guidance_changes_frames_and_one_turns_it_off(model):
+    scene, path = model.encode(small.views()), small.cameras(3)
+    plain = model.render(scene, path)
+    assert torch.equal(plain, model.render(scene, path, guidance=1.0))
+    assert not torch.allclose(plain, model.render(scene, path, guidance=3.0), atol=SAME)
+
+
+def test_bfloat16_weights_stay_close(model, tmp_path):
+    reduced = SceneTok.load(small.checkpoint(tmp_path), dtype=torch.bfloat16)
+    a = model.render(model.encode(small.views()), small.cameras(3), steps=1)
+    b = reduced.render(reduced.encode(small.views()), small.cameras(3), steps=1)
+    assert (a - b).abs().mean() < 0.02
