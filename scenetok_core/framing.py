@@ -18,7 +18,9 @@ _WELL_SPREAD = 4.0  # ratio of the two smallest spreads above which the smallest
 _IN_FRONT = 0.75  # share of the cameras that must have the focus point before them
 _NEAREST_FOCUS = 0.1  # of the camera extent
 _SIGN_CLEAR = 0.05
-_COHERENT = 0.5
+_CENTRAL = math.cos(math.radians(25))
+_SAME_WAY = 0.9  # length of the mean viewing direction
+_WALK_FOCUS = 0.25  # of the camera extent
 
 
 def one_scene(cameras: Cameras) -> Cameras:
@@ -55,28 +57,39 @@ def estimate_up(cameras: Cameras) -> Tensor:
 def focus_point(cameras: Cameras) -> Tensor:
     """The point [3] the cameras look at, scene units, float32: the nearest one to all viewing rays.
 
-    When the rays are nearly parallel, or the point lies behind or among the cameras (a walk, a panorama), it is the
-    point in front of the cameras' middle at a distance of one camera extent; one scene unit for a camera that never
-    moved.
+    Three quarters of the cameras must have it in front of them, most of them near the middle of the picture. Otherwise:
+
+    - cameras that all look the same way: in front of their mean, at a distance of one camera extent;
+    - a walk or a panorama: in front of the middle view, at a quarter of the extent;
+    - cameras that never moved: one scene unit in front, as there is nothing to measure.
 
     Raises:
         ValueError: cameras of several scenes.
     """
     cameras = one_scene(cameras)
     centers, forward = cameras.centers.double(), F.normalize(cameras.forward.double(), dim=-1)
-    extent = camera_extent(cameras)
-    middle = centers.mean(0)
-    across = torch.eye(3, dtype=torch.float64) - forward[:, :, None] * forward[:, None, :]
-    if torch.linalg.eigvalsh(across.mean(0))[0] > _PARALLEL:
-        offset = torch.linalg.solve(across.sum(0), (across @ (centers - middle)[..., None]).sum(0))[:, 0]
-        depth = ((middle + offset - centers) * forward).sum(-1)
-        if extent > 0 and (depth > _NEAREST_FOCUS * extent).double().mean() >= _IN_FRONT:
-            return (middle + offset).float()
+    extent, mean = camera_extent(cameras), centers.mean(0)
+    meeting = _ray_meeting(centers - mean, forward, extent)
+    if meeting is not None:
+        return (mean + meeting).float()
     ahead = forward.mean(0)
-    if ahead.norm() < _COHERENT:
-        view = middle_view(cameras)
-        middle, ahead = centers[view], forward[view]
-    return (middle + F.normalize(ahead, dim=0) * (extent or 1.0)).float()
+    if ahead.norm() > _SAME_WAY:
+        return (mean + F.normalize(ahead, dim=0) * (extent or 1.0)).float()
+    view = middle_view(cameras)
+    return (centers[view] + forward[view] * (_WALK_FOCUS * extent or 1.0)).float()
+
+
+def _ray_meeting(centers: Tensor, forward: Tensor, extent: float) -> Tensor | None:
+    """The least-squares nearest point [3] to rays [V, 3], or None when it is not what the cameras look at."""
+    across = torch.eye(3, dtype=torch.float64) - forward[:, :, None] * forward[:, None, :]
+    if extent == 0 or torch.linalg.eigvalsh(across.mean(0))[0] < _PARALLEL:
+        return None
+    point = torch.linalg.solve(across.sum(0), (across @ centers[..., None]).sum(0))[:, 0]
+    toward = point - centers
+    depth = (toward * forward).sum(-1)
+    in_front = (depth > _NEAREST_FOCUS * extent).double().mean() >= _IN_FRONT
+    central = (depth > _CENTRAL * toward.norm(dim=-1)).double().mean() >= 0.5
+    return point if in_front and central else None
 
 
 def look_at(

@@ -113,7 +113,7 @@ def select_views(
     weights = torch.ones(total, dtype=torch.float64)
     if sharpness is not None:
         weights = _blur_weights(sharpness.detach().cpu().double(), distances)
-    chosen = [_first_best(distances.sum(dim=1) / weights) if seed_view is None else seed_view]
+    chosen = [_first_best((distances.sum(dim=1) + _TIE) / weights) if seed_view is None else seed_view]
     nearest = distances[chosen[0]].clone()
     while len(chosen) < count:
         # The small constant lets sharpness decide between views that stand in one place.

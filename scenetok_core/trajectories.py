@@ -245,7 +245,7 @@ def _join(keys: Sequence[Cameras]) -> Cameras:
     return keys[0].replace(c2w=c2w.to(keys[0].c2w.device), K=K.to(keys[0].c2w.device), names=())
 
 
-def follow(cameras: Cameras, frames: int, *, smoothing: float = 0.03) -> Cameras:
+def follow(cameras: Cameras, frames: int, *, smoothing: float = 0.02) -> Cameras:
     """Walk along the inputs in their order at constant pace, without the shake of a hand-held camera.
 
     Starts at the first input and ends at the last one, exactly.

@@ -1,0 +1,30 @@
+"""The ComfyUI nodes: schemas and conversions around one call of `scenetok_core` each."""
+
+from __future__ import annotations
+
+from comfy_api.latest import ComfyExtension, io
+
+from . import folders
+from .cameras import CameraTrajectory
+from .encode import EncodeViews, SaveSceneTokens
+from .loaders import LoadModel, LoadSceneTokens, LoadViews
+from .render import RenderTrajectory
+
+NODES: list[type[io.ComfyNode]] = [
+    LoadModel,
+    LoadViews,
+    EncodeViews,
+    CameraTrajectory,
+    RenderTrajectory,
+    SaveSceneTokens,
+    LoadSceneTokens,
+]
+
+
+class SceneTokExtension(ComfyExtension):
+    """What ComfyUI asks for the nodes of this pack."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        """The node classes, after the pack's model folder is known to ComfyUI."""
+        folders.register_model_folder()
+        return NODES

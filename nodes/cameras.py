@@ -1,0 +1,162 @@
+"""Nodes that make camera paths."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..scenetok_core import make_trajectory
+from ..scenetok_core.trajectories import PRESETS, preset_options
+from .sockets import SceneCamerasSocket, SceneTokensSocket, known, read_cameras, read_tokens
+
+_PRESET_HELP = """Shape of the path.
+- follow: along the input cameras, in their order, smoothed
+- orbit: around the point the cameras look at
+- arc: swing around that point, right, left and back
+- dolly: straight ahead (negative: back)
+- pan, tilt: turn on the spot, to the right, upwards
+- spiral: wind around the line to the point the cameras look at
+- keyframes: through the keys given as JSON"""
+_KEYFRAMES_HELP = """keyframes: the keys as a JSON list, in the capture's unit (axes: x right, y down, z forward).
+- {"view": 3}: input camera 3 (0 = first)
+- {"position": [x, y, z], "look_at": [x, y, z]}
+- {"c2w": 4 x 4 matrix}
+Each may have "fov": vertical field of view in degrees. Empty: through the input cameras."""
+
+
+class CameraTrajectory(io.ComfyNode):
+    """Input cameras -> camera path."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs of the node."""
+        return io.Schema(
+            node_id="SceneTok_CameraTrajectory",
+            display_name="Camera Trajectory",
+            category="SceneTok/cameras",
+            description="Makes a camera path in the space of the input cameras. Settings that a preset does not use "
+            "are ignored. Lengths are fractions of the distance to the point the cameras look at.",
+            inputs=_path_inputs(),
+            outputs=[
+                SceneCamerasSocket.Output(
+                    display_name="cameras",
+                    tooltip="One camera per frame: OpenCV camera-to-world poses in the capture's unit.",
+                ),
+            ],
+            **known(io.Schema, search_aliases=["camera path", "orbit", "dolly", "keyframes", "fly-through"]),
+        )
+
+    @classmethod
+    def validate_inputs(cls, preset: str) -> bool | str:
+        """Refuse unknown presets before anything runs."""
+        return True if preset in PRESETS else f"unknown preset {preset!r}; choose one of {', '.join(PRESETS)}"
+
+    @classmethod
+    def execute(
+        cls,
+        preset: str,
+        frames: int,
+        cameras: object = None,
+        tokens: object = None,
+        **options: float | str | bool,
+    ) -> io.NodeOutput:
+        """Compute the path."""
+        if cameras is None and tokens is None:
+            raise ValueError("connect cameras, or tokens to use the cameras they were made from")
+        inputs = read_tokens(tokens).cameras if cameras is None else read_cameras(cameras)
+        values = {
+            **options,
+            "keys": str(options["keyframes"]).strip() or None,
+            "reference": options["reference"] if options["reference"] != -1 else None,
+            "focus_distance": options["focus_distance"] or None,
+        }
+        used = {name: values[name] for name in preset_options(preset)}
+        return io.NodeOutput(make_trajectory(preset, inputs, frames, **used).to_dict())
+
+
+def _path_inputs() -> list[io.Input]:
+    folded = known(io.Float.Input, advanced=True)
+    return [
+        io.Combo.Input("preset", options=list(PRESETS), default="follow", tooltip=_PRESET_HELP),
+        io.Int.Input("frames", default=48, min=1, max=4096, tooltip="Number of cameras, so of frames (1 to 4096)."),
+        *_amounts(folded),
+        io.Int.Input(
+            "reference",
+            default=-1,
+            min=-1,
+            max=4095,
+            tooltip="Input camera that the path starts from (0 = first; -1 = the most central one). Not for follow and "
+            "keyframes.",
+            **folded,
+        ),
+        io.Float.Input(
+            "focus_distance",
+            default=0.0,
+            min=0.0,
+            max=100000.0,
+            step=0.001,
+            tooltip="Distance of the point to turn around, in front of the reference camera, in the capture's unit. "
+            "0 = where the input cameras' viewing directions meet.",
+            **folded,
+        ),
+        io.Boolean.Input("loop", default=False, tooltip="keyframes: come back to the first key.", **folded),
+        io.String.Input("keyframes", default="", multiline=True, tooltip=_KEYFRAMES_HELP),
+        SceneCamerasSocket.Input(
+            "cameras", optional=True, tooltip="The input cameras, from Load Views. Unconnected: those of the tokens."
+        ),
+        SceneTokensSocket.Input(
+            "tokens", optional=True, tooltip="Scene tokens whose cameras are used when cameras is not connected."
+        ),
+    ]
+
+
+def _amounts(folded: dict[str, bool]) -> list[io.Input]:
+    return [
+        io.Float.Input(
+            "degrees",
+            default=60.0,
+            min=-3600.0,
+            max=3600.0,
+            step=1.0,
+            tooltip="orbit, arc, pan, tilt: angle in degrees (-3600 to 3600; 360 = full circle). Positive: to the "
+            "right, or upwards.",
+        ),
+        io.Float.Input(
+            "distance",
+            default=0.5,
+            min=-10.0,
+            max=10.0,
+            step=0.01,
+            tooltip="dolly: length of the way, as a fraction of the distance to the point the cameras look at (-10 to "
+            "10). Negative: backwards.",
+        ),
+        io.Float.Input(
+            "radius",
+            default=0.2,
+            min=0.0,
+            max=10.0,
+            step=0.01,
+            tooltip="spiral: largest distance from its axis, as a fraction of the distance to the focus (0 to 10).",
+            **folded,
+        ),
+        io.Float.Input(
+            "turns", default=2.0, min=-100.0, max=100.0, step=0.25, tooltip="spiral: number of turns.", **folded
+        ),
+        io.Float.Input(
+            "forward",
+            default=0.2,
+            min=-10.0,
+            max=0.95,
+            step=0.01,
+            tooltip="spiral: way along its axis, as a fraction of the distance to the focus (-10 to 0.95).",
+            **folded,
+        ),
+        io.Float.Input(
+            "smoothing",
+            default=0.03,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            tooltip="follow: strength of the smoothing, as a fraction of the whole path (0 to 1; 0 = none).",
+            **folded,
+        ),
+    ]

@@ -1,0 +1,135 @@
+"""Nodes around scene tokens: make them, save them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..scenetok_core import save_scene
+from . import folders
+from .devices import ManagedModel
+from .sockets import (
+    ModelSocket,
+    NodeProgress,
+    SceneCamerasSocket,
+    SceneTokensSocket,
+    known,
+    read_tokens,
+    views_from_sockets,
+)
+
+_CATEGORY = "SceneTok/tokens"
+
+
+class EncodeViews(io.ComfyNode):
+    """Pictures and cameras -> scene tokens."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs of the node."""
+        return io.Schema(
+            node_id="SceneTok_EncodeViews",
+            display_name="Encode Views",
+            category=_CATEGORY,
+            description="Compresses posed pictures of one place into a small set of scene tokens. Of more pictures "
+            "than the model takes, sharp ones far apart from each other are chosen.",
+            inputs=[
+                ModelSocket.Input("model", tooltip="From Load SceneTok."),
+                io.Image.Input(
+                    "images",
+                    tooltip="Pictures of one place as one batch, in the order of the cameras; values 0 to 1. They are "
+                    "resized to cover the model's square and cropped at the centre.",
+                ),
+                SceneCamerasSocket.Input("cameras", tooltip="One camera per picture, from Load Views."),
+                io.Float.Input(
+                    "scene_scale",
+                    default=0.0,
+                    min=0.0,
+                    max=10000.0,
+                    step=0.001,
+                    tooltip="Model units per unit of the capture (0 to 10000).\n- 0: automatic, from the extent of the "
+                    "cameras, so that the capture's unit does not matter\n- 1: the capture's own units",
+                    **known(io.Float.Input, advanced=True),
+                ),
+                io.Int.Input(
+                    "reference",
+                    default=-1,
+                    min=-1,
+                    max=4095,
+                    tooltip="Number of the picture whose camera becomes the scene's origin (0 = first). -1 = the most "
+                    "central one.",
+                    **known(io.Int.Input, advanced=True),
+                ),
+            ],
+            outputs=[
+                SceneTokensSocket.Output(
+                    display_name="tokens", tooltip="The scene's tokens with the cameras they were made from."
+                ),
+            ],
+            **known(io.Schema, search_aliases=["compress scene", "scene encoder"]),
+        )
+
+    @classmethod
+    def execute(
+        cls, model: ManagedModel, images: Tensor, cameras: object, scene_scale: float, reference: int
+    ) -> io.NodeOutput:
+        """Encode on the compute device."""
+        views = views_from_sockets(images, cameras)
+        scene = model.on_device(len(views)).encode(
+            views,
+            reference=None if reference < 0 else reference,
+            scale=scene_scale or "auto",
+            progress=NodeProgress(),
+        )
+        return io.NodeOutput(scene.to_dict())
+
+
+class SaveSceneTokens(io.ComfyNode):
+    """Scene tokens -> file."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs of the node."""
+        return io.Schema(
+            node_id="SceneTok_SaveTokens",
+            display_name="Save Scene Tokens",
+            category=_CATEGORY,
+            description="Writes scene tokens with their cameras into a .safetensors file, small enough to mail.",
+            inputs=[
+                SceneTokensSocket.Input("tokens", tooltip="From Encode Views or Load Scene Tokens."),
+                io.String.Input(
+                    "filename_prefix",
+                    default=f"{folders.SCENES}/SceneTok",
+                    tooltip="Path below ComfyUI's output folder; a number and .safetensors are added. Load Scene "
+                    f"Tokens lists what lies in {folders.SCENES}/.",
+                ),
+            ],
+            outputs=[
+                io.String.Output(
+                    display_name="scene",
+                    tooltip="Name of the file as Load Scene Tokens takes it, ending with [output].",
+                ),
+            ],
+            is_output_node=True,
+            **known(io.Schema, search_aliases=["export scene", "write scene"]),
+        )
+
+    @classmethod
+    def validate_inputs(cls, filename_prefix: str) -> bool | str:
+        """Refuse paths outside the output folder before anything runs."""
+        try:
+            folders.inside(filename_prefix, folders.output_folder())
+        except ValueError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def execute(cls, tokens: object, filename_prefix: str) -> io.NodeOutput:
+        """Write the file and list it for the history."""
+        path = folders.new_scene_path(filename_prefix)
+        save_scene(path, read_tokens(tokens))
+        name = path.relative_to(folders.output_folder())
+        listed: dict[str, Any] = {"filename": name.name, "subfolder": name.parent.as_posix(), "type": "output"}
+        return io.NodeOutput(f"{name.as_posix()} [output]", ui={"scenes": [listed]})

@@ -1,0 +1,174 @@
+"""Where the nodes read and write: model folders, captures, saved scenes.
+
+Paths come from prompts, and anyone who reaches the server can send one, so every path must stay inside ComfyUI's own
+folders or the pack's examples.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import folder_paths
+
+from ..scenetok_core import open_capture
+from ..scenetok_core.captures import Capture
+from .archives import unpack
+
+MODELS = "scenetok"
+SCENES = "scenes"
+_PACK = Path(__file__).resolve().parent.parent
+_SHIPPED_MODELS = _PACK / "checkpoints"
+_MODEL_SUFFIXES = {".safetensors"}
+_EXAMPLE = _PACK / "workflows" / "example_capture"
+_EXAMPLES = {
+    "example: room": _EXAMPLE / "transforms.json",
+    "example: room, held-out path": _EXAMPLE / "heldout.json",
+}
+_CAMERA_FILES = ("transforms.json", "transforms_train.json", "cameras.json")
+_COLMAP_FILES = ("cameras.bin", "cameras.txt")
+_CAPTURE_DEPTH = 3
+
+
+def register_model_folder() -> None:
+    """Make `models/scenetok` and the shipped checkpoints known; a path of the user's own configuration stays first."""
+    folder_paths.add_model_folder_path(MODELS, str(Path(folder_paths.models_dir) / MODELS))
+    folder_paths.add_model_folder_path(MODELS, str(_SHIPPED_MODELS))
+    folder_paths.folder_names_and_paths[MODELS] = (folder_paths.get_folder_paths(MODELS), set(_MODEL_SUFFIXES))
+
+
+def model_names() -> list[str]:
+    """Checkpoints in the model folders."""
+    return folder_paths.get_filename_list(MODELS)
+
+
+def model_path(name: str) -> Path:
+    """File of a checkpoint. Raises `ValueError` when no model folder holds it."""
+    path = folder_paths.get_full_path(MODELS, name)
+    if path is None:
+        places = " or ".join(folder_paths.get_folder_paths(MODELS)[:-1])
+        raise ValueError(f"no model {name!r}; put the .safetensors file in {places}, or choose one of {model_names()}")
+    return Path(path)
+
+
+def inside(text: str, root: Path) -> Path:
+    """The path `text`, absolute or relative to `root`. Raises `ValueError` when it leaves `root`."""
+    # Symbolic links are not resolved: people link large captures into the input folder.
+    path = Path(os.path.abspath(root / text.strip().strip('"')))  # noqa: PTH100
+    if not path.is_relative_to(root):
+        raise ValueError(f"{text!r} is outside {root}; copy or link it into that folder and give the path inside")
+    return path
+
+
+def input_folder() -> Path:
+    """ComfyUI's input folder."""
+    return Path(os.path.abspath(folder_paths.get_input_directory()))  # noqa: PTH100
+
+
+def output_folder() -> Path:
+    """ComfyUI's output folder."""
+    return Path(os.path.abspath(folder_paths.get_output_directory()))  # noqa: PTH100
+
+
+def capture_names() -> list[str]:
+    """What Load Views offers: the pack's examples, then captures in the input folder, as paths relative to it."""
+    examples = [name for name, path in _EXAMPLES.items() if path.is_file()]
+    root = input_folder()
+    found = (path.relative_to(root).as_posix() for path in _captures_below(root, _CAPTURE_DEPTH))
+    return examples + sorted(name for name in found if name != ".")
+
+
+def _captures_below(folder: Path, depth: int) -> Iterator[Path]:
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError:
+        return
+    names = {entry.name for entry in entries}
+    if names.intersection(_CAMERA_FILES) or names.issuperset({"images", "sparse"}) or names.intersection(_COLMAP_FILES):
+        yield folder
+        return
+    yield from (entry for entry in entries if entry.suffix.lower() == ".zip")
+    if depth:
+        for entry in entries:
+            if entry.is_dir() and not entry.name.startswith("."):
+                yield from _captures_below(entry, depth - 1)
+
+
+def capture_path(name: str) -> Path:
+    """File or folder of a capture: an example's name, or a path in the input folder.
+
+    Raises:
+        ValueError: nothing there, or a path outside the input folder.
+    """
+    if name in _EXAMPLES:
+        return _EXAMPLES[name]
+    if not name.strip():
+        raise ValueError("no capture chosen; put one into ComfyUI's input folder and give its name")
+    path = inside(name, input_folder())
+    if not path.exists():
+        raise ValueError(f"no capture {name!r} in {input_folder()}")
+    return path
+
+
+def open_named_capture(name: str) -> Capture:
+    """Open a capture; a .zip is unpacked into the temporary folder first.
+
+    Raises:
+        ValueError: not found, outside the input folder (the capture or a picture its camera file names), not readable.
+    """
+    path = capture_path(name)
+    root = input_folder() if name not in _EXAMPLES else path.parent
+    if path.suffix.lower() == ".zip":
+        path = root = unpack(path, Path(folder_paths.get_temp_directory()))
+    capture = open_capture(path)
+    for picture in (*capture.images, *(depth for depth in capture.depths if depth)):
+        inside(str(picture), root)
+    return capture
+
+
+def fingerprint(path: Path) -> str:
+    """Changes whenever a file at `path`, or a file beside or below it for a capture, changes its time or size."""
+    folder = path if path.is_dir() else path.parent
+    files: Iterable[Path] = [path] if path.suffix in (".safetensors", ".zip") else sorted(folder.rglob("*"))
+    stats = ((file.name, file.stat()) for file in files if file.is_file())
+    return ";".join(f"{name}:{stat.st_mtime_ns}:{stat.st_size}" for name, stat in stats)
+
+
+def scene_names() -> list[str]:
+    """Saved scenes: in the output folder, marked `[output]` as ComfyUI does, and in the input folder."""
+    saved = [f"{name} [output]" for name in _scenes_below(output_folder())]
+    return saved + _scenes_below(input_folder())
+
+
+def _scenes_below(root: Path) -> list[str]:
+    folder = root / SCENES
+    return (
+        sorted(path.relative_to(root).as_posix() for path in folder.rglob("*.safetensors")) if folder.is_dir() else []
+    )
+
+
+def scene_path(name: str) -> Path:
+    """File of a saved scene: `name [output]` in the output folder, else in the input folder.
+
+    Raises:
+        ValueError: nothing there, or a path outside these folders.
+    """
+    root, text = input_folder(), name.strip().removesuffix("[input]").rstrip()
+    if name.strip().endswith("[output]"):
+        root, text = output_folder(), name.strip().removesuffix("[output]").rstrip()
+    path = inside(text, root)
+    if not path.is_file():
+        raise ValueError(f"no saved scene {name!r}; run Save Scene Tokens, or choose one of {scene_names()[:8]}")
+    return path
+
+
+def new_scene_path(prefix: str) -> Path:
+    """A file that does not exist yet, in the output folder: `prefix` with a counter.
+
+    Raises:
+        ValueError: the prefix leads outside the output folder.
+    """
+    inside(prefix, output_folder())
+    folder, stem, counter, _, _ = folder_paths.get_save_image_path(prefix, str(output_folder()))
+    return Path(folder) / f"{stem}_{counter:05}_.safetensors"

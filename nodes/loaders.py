@@ -1,0 +1,187 @@
+"""Nodes that load: a model, posed pictures, saved scene tokens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..scenetok_core import load_scene
+from ..scenetok_core.captures import Capture
+from ..scenetok_core.selection import select_views
+from . import folders
+from .devices import DTYPES, load_managed
+from .sockets import ModelSocket, NodeProgress, SceneCamerasSocket, SceneTokensSocket, image_from_frames, known
+
+_CATEGORY = "SceneTok/loaders"
+
+
+class LoadModel(io.ComfyNode):
+    """Checkpoint file -> model."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs of the node."""
+        return io.Schema(
+            node_id="SceneTok_LoadModel",
+            display_name="Load SceneTok",
+            category=_CATEGORY,
+            description="Loads a SceneTok model: compressor (views to tokens) and decoder (tokens to pictures).",
+            inputs=[
+                io.Combo.Input(
+                    "model",
+                    options=folders.model_names(),
+                    tooltip="Checkpoint (.safetensors) from models/scenetok, or one that comes with the pack.",
+                ),
+                io.Combo.Input(
+                    "dtype",
+                    options=list(DTYPES),
+                    default="auto",
+                    tooltip="Number format of the weights.\n- auto: suits the device\n- bf16, fp16: half the memory"
+                    "\n- fp32: most exact",
+                    **known(io.Combo.Input, advanced=True),
+                ),
+            ],
+            outputs=[
+                ModelSocket.Output(display_name="model", tooltip="The model, for Encode Views and Render Trajectory."),
+            ],
+            **known(io.Schema, search_aliases=["scene tokens", "novel view synthesis", "checkpoint"]),
+        )
+
+    @classmethod
+    def validate_inputs(cls, model: str) -> bool | str:
+        """Refuse files that are not there before anything runs."""
+        return _fault(folders.model_path, model)
+
+    @classmethod
+    def fingerprint_inputs(cls, model: str, dtype: str) -> str:
+        """Load again when the file changes."""
+        return folders.fingerprint(folders.model_path(model))
+
+    @classmethod
+    def execute(cls, model: str, dtype: str) -> io.NodeOutput:
+        """Read the checkpoint into main memory."""
+        return io.NodeOutput(load_managed(folders.model_path(model), dtype))
+
+
+class LoadViews(io.ComfyNode):
+    """Posed capture -> pictures and cameras."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs of the node."""
+        return io.Schema(
+            node_id="SceneTok_LoadViews",
+            display_name="Load Views",
+            category=_CATEGORY,
+            description="Loads photographs of one place together with their cameras: nerfstudio or instant-ngp "
+            "transforms.json, COLMAP (text or binary), RealEstate10K text, or a folder with cameras.json. "
+            "Lens distortion is removed.",
+            inputs=[
+                io.Combo.Input(
+                    "capture",
+                    options=folders.capture_names(),
+                    tooltip="A capture in ComfyUI's input folder, as a path relative to it: a folder, a camera file, "
+                    "or a .zip with both. Entries that start with 'example:' come with the pack.",
+                ),
+                io.Int.Input(
+                    "max_views",
+                    default=64,
+                    min=0,
+                    max=4096,
+                    tooltip="Most pictures to load (0 to 4096; 0 = all). Of a larger capture, a well spread subset is "
+                    "taken. Encode Views chooses again, so that the model gets the sharpest of these.",
+                ),
+                io.Int.Input(
+                    "size",
+                    default=512,
+                    min=0,
+                    max=8192,
+                    step=8,
+                    tooltip="Side of the square pictures in pixels (0 to 8192): resized to cover the square, cropped "
+                    "at the centre, never enlarged. 0 = the pictures' own size, which must then be one for all.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="images", tooltip="The pictures as a batch, in the order of the cameras."),
+                SceneCamerasSocket.Output(
+                    display_name="cameras",
+                    tooltip="One camera per picture: OpenCV camera-to-world poses in the capture's unit, intrinsics "
+                    "divided by picture width and height.",
+                ),
+            ],
+            **known(io.Schema, search_aliases=["colmap", "nerfstudio", "transforms.json", "posed images", "cameras"]),
+        )
+
+    @classmethod
+    def validate_inputs(cls, capture: str) -> bool | str:
+        """Refuse captures that are not there before anything runs."""
+        return _fault(folders.capture_path, capture)
+
+    @classmethod
+    def fingerprint_inputs(cls, capture: str, **others: Any) -> str:
+        """Load again when a file of the capture changes."""
+        return folders.fingerprint(folders.capture_path(capture))
+
+    @classmethod
+    def execute(cls, capture: str, max_views: int, size: int) -> io.NodeOutput:
+        """Open the capture, choose views, decode them."""
+        opened = folders.open_named_capture(capture)
+        if 0 < max_views < len(opened):
+            opened = opened.subset(select_views(opened.cameras, max_views))
+        views = opened.load(size=_side(opened, size), progress=NodeProgress())
+        return io.NodeOutput(image_from_frames(views.rgb), views.cameras.to_dict())
+
+
+class LoadSceneTokens(io.ComfyNode):
+    """Saved scene -> tokens."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs of the node."""
+        return io.Schema(
+            node_id="SceneTok_LoadTokens",
+            display_name="Load Scene Tokens",
+            category=_CATEGORY,
+            description="Loads a scene that Save Scene Tokens wrote. It renders with the model that encoded it.",
+            inputs=[
+                io.Combo.Input(
+                    "scene",
+                    options=folders.scene_names(),
+                    tooltip="A .safetensors file in output/scenes, marked [output], or in input/scenes.",
+                ),
+            ],
+            outputs=[
+                SceneTokensSocket.Output(
+                    display_name="tokens", tooltip="The scene's tokens with the cameras they were made from."
+                ),
+            ],
+            **known(io.Schema, search_aliases=["open scene", "scene file"]),
+        )
+
+    @classmethod
+    def validate_inputs(cls, scene: str) -> bool | str:
+        """Refuse files that are not there before anything runs."""
+        return _fault(folders.scene_path, scene)
+
+    @classmethod
+    def fingerprint_inputs(cls, scene: str) -> str:
+        """Load again when the file changes."""
+        return folders.fingerprint(folders.scene_path(scene))
+
+    @classmethod
+    def execute(cls, scene: str) -> io.NodeOutput:
+        """Read the file."""
+        return io.NodeOutput(load_scene(folders.scene_path(scene)).to_dict())
+
+
+def _fault(find: Any, name: str) -> bool | str:
+    try:
+        find(name)
+    except ValueError as error:
+        return str(error)
+    return True
+
+
+def _side(capture: Capture, size: int) -> int | None:
+    return min(size, *(min(picture) for picture in capture.sizes)) if size else None

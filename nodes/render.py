@@ -1,0 +1,110 @@
+"""Nodes that make pictures from scene tokens."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import torch
+from comfy_api.latest import InputImpl, Types, io
+
+from .devices import ManagedModel
+from .sockets import (
+    ModelSocket,
+    NodeProgress,
+    SceneCamerasSocket,
+    SceneTokensSocket,
+    image_from_frames,
+    known,
+    read_cameras,
+    read_tokens,
+)
+
+_FINEST_FPS = 1001  # largest denominator of a frame rate, as in 30000/1001
+
+
+class RenderTrajectory(io.ComfyNode):
+    """Scene tokens and camera path -> pictures and video."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs of the node."""
+        return io.Schema(
+            node_id="SceneTok_RenderTrajectory",
+            display_name="Render Trajectory",
+            category="SceneTok/render",
+            description="Renders what every camera of a path sees of the scene.",
+            inputs=[
+                ModelSocket.Input("model", tooltip="From Load SceneTok: the model that encoded the tokens."),
+                SceneTokensSocket.Input("tokens", tooltip="The scene, from Encode Views or Load Scene Tokens."),
+                SceneCamerasSocket.Input(
+                    "cameras",
+                    tooltip="One camera per frame, in the space of the encoded cameras: from Camera Trajectory.",
+                ),
+                io.Int.Input(
+                    "steps",
+                    default=0,
+                    min=0,
+                    max=1000,
+                    tooltip="Sampling steps per window of frames (0 to 1000).\n- 0: the model's own number\n- 1: the "
+                    "mean of all likely pictures; fast, smooth\n- more: sharper, one likely picture",
+                ),
+                io.Float.Input(
+                    "guidance",
+                    default=0.0,
+                    min=0.0,
+                    max=30.0,
+                    step=0.1,
+                    tooltip="How strongly frames follow the tokens (0 to 30).\n- 0: the model's own value\n- 1: off\n"
+                    "- more: stronger, at twice the time",
+                    **known(io.Float.Input, advanced=True),
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=True,
+                    tooltip="Seed of the noise; the same seed gives the same frames on every device.",
+                ),
+                io.Float.Input(
+                    "fps",
+                    default=24.0,
+                    min=1.0,
+                    max=240.0,
+                    step=1.0,
+                    tooltip="Frames per second of the video (1 to 240).",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="images", tooltip="The frames as a batch, one per camera; values 0 to 1."),
+                io.Video.Output(display_name="video", tooltip="The same frames as a video, for Save Video."),
+            ],
+            **known(io.Schema, search_aliases=["novel view", "fly-through", "decode scene"]),
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: ManagedModel,
+        tokens: object,
+        cameras: object,
+        steps: int,
+        guidance: float,
+        seed: int,
+        fps: float,
+    ) -> io.NodeOutput:
+        """Render on the compute device; cancellable within a step."""
+        scene, path = read_tokens(tokens), read_cameras(cameras)
+        model.pipeline.check_scene(scene)
+        frames = model.on_device(len(path)).render(
+            scene,
+            path,
+            steps=steps or None,
+            guidance=guidance or None,
+            generator=torch.Generator().manual_seed(seed),
+            progress=NodeProgress(),
+        )
+        images = image_from_frames(frames)
+        rate = Fraction(fps).limit_denominator(_FINEST_FPS)
+        video = InputImpl.VideoFromComponents(Types.VideoComponents(images=images, frame_rate=rate))
+        return io.NodeOutput(images, video)

@@ -1,0 +1,102 @@
+"""Socket types, and the conversions between what travels on sockets and the values of `scenetok_core`."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import comfy.model_management
+import comfy.utils
+from comfy_api.latest import io
+from PIL import Image
+from torch import Tensor
+
+from ..scenetok_core import Cameras, SceneTokens, Views
+from ..scenetok_core.sheets import to_image
+
+SceneTokensSocket = io.Custom("SCENE_TOKENS")
+SceneCamerasSocket = io.Custom("SCENE_CAMERAS")
+ModelSocket = io.Custom("SCENETOK_MODEL")
+
+_PREVIEW_PIXELS = 512
+_PREVIEW_FRAMES = 9
+_PREVIEW_EVERY_S = 0.3
+_ASPECT_TOLERANCE = 0.02
+
+
+def known(make: Callable[..., Any], **options: Any) -> dict[str, Any]:
+    """Those of `options` that the running ComfyUI accepts; newer ones would stop an older version."""
+    parameters = inspect.signature(make).parameters
+    return {name: value for name, value in options.items() if name in parameters}
+
+
+def views_from_sockets(images: Tensor, cameras: object) -> Views:
+    """An IMAGE batch [V, H, W, 3 or 4] and SCENE_CAMERAS as views.
+
+    Raises:
+        ValueError: no SCENE_CAMERAS, another number of cameras than pictures, or pictures of another shape than those
+            the cameras were made for.
+    """
+    posed = read_cameras(cameras)
+    height, width = images.shape[1:3]
+    if posed.size is not None and abs(height * posed.size[1] / (width * posed.size[0]) - 1) > _ASPECT_TOLERANCE:
+        raise ValueError(
+            f"the cameras belong to pictures of {posed.size[1]}x{posed.size[0]}, got {width}x{height}: cropping or "
+            "stretching between Load Views and this node breaks their field of view; resize with equal proportions"
+        )
+    return Views(images[..., :3].movedim(-1, -3).float(), posed.replace(size=(height, width)))
+
+
+def image_from_frames(frames: Tensor) -> Tensor:
+    """Frames [T, 3, H, W] as an IMAGE batch [T, H, W, 3] where ComfyUI keeps intermediate results."""
+    return frames.movedim(-3, -1).contiguous().to(comfy.model_management.intermediate_device())
+
+
+def read_cameras(value: object) -> Cameras:
+    """Cameras from a SCENE_CAMERAS socket. Raises `ValueError` for something else."""
+    return Cameras.from_dict(_mapping("SCENE_CAMERAS", value))
+
+
+def read_tokens(value: object) -> SceneTokens:
+    """Scene tokens from a SCENE_TOKENS socket. Raises `ValueError` for something else."""
+    return SceneTokens.from_dict(_mapping("SCENE_TOKENS", value))
+
+
+def _mapping(socket: str, value: object) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"expected {socket}, got {type(value).__name__}; connect a SceneTok node's output")
+    return value
+
+
+class NodeProgress:
+    """Progress of the running node: its bar, preview pictures, and an exception as soon as the user cancels.
+
+    Fits every progress callback of `scenetok_core`: (done, total) and (done, total, preview).
+    """
+
+    def __init__(self) -> None:
+        self._bar = comfy.utils.ProgressBar(1)
+        self._next_preview_s = 0.0
+
+    def __call__(self, done: int, total: int, preview: Callable[[], Tensor] | None = None) -> None:
+        """Report `done` of `total`; raises ComfyUI's interruption when the user cancelled."""
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        picture = None
+        if preview is not None and time.monotonic() >= self._next_preview_s:
+            picture = ("JPEG", mosaic(preview()), _PREVIEW_PIXELS)
+            self._next_preview_s = time.monotonic() + _PREVIEW_EVERY_S
+        self._bar.update_absolute(done, total, picture)
+
+
+def mosaic(frames: Tensor) -> Image.Image:
+    """Up to nine evenly spaced frames of [T, 3, H, W] as one picture."""
+    count = min(len(frames), _PREVIEW_FRAMES)
+    chosen = [to_image(frames[i * (len(frames) - 1) // max(count - 1, 1)]) for i in range(count)]
+    columns = next(side for side in (1, 2, 3) if side * side >= count)
+    width, height = chosen[0].size
+    sheet = Image.new("RGB", (columns * width, -(-count // columns) * height))
+    for i, picture in enumerate(chosen):
+        sheet.paste(picture, (i % columns * width, i // columns * height))
+    return sheet.resize((sheet.width * 2, sheet.height * 2)) if max(sheet.size) < _PREVIEW_PIXELS else sheet

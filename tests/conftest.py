@@ -1,0 +1,41 @@
+"""Fixtures around a real ComfyUI that runs for the whole session."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from scenetok_core.checkpoints import save_checkpoint
+from tests import small
+from tests.engine import ComfyServer, EngineMissingError, find_comfy, run_prompt
+
+PACK = Path(__file__).resolve().parents[1]
+PACK_NAME = "scenetok"
+
+
+@pytest.fixture(scope="session")
+def comfy(tmp_path_factory):
+    """A ComfyUI server with this pack and two small models, `small.safetensors` and `other.safetensors`."""
+    workspace = tmp_path_factory.mktemp("comfy")
+    try:
+        engine = find_comfy(workspace)
+    except EngineMissingError as missing:
+        # Elsewhere the rest of the suite is still worth running; here a skip would hide every node test.
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(str(missing))
+    server = ComfyServer(engine, workspace / "base", {PACK_NAME: PACK})
+    models = server.folder("models", PACK_NAME)
+    small.checkpoint(models)
+    other = small.config("other")
+    save_checkpoint(models / "other.safetensors", small.state(other, seed=1), other)
+    with server:
+        yield server
+
+
+@pytest.fixture
+def run(comfy):
+    """Runs an API-format prompt on the server and returns everything it gave (`engine.Run`)."""
+
+    def go(prompt, **options):
+        return run_prompt(comfy.url, prompt, **options)
+
+    return go

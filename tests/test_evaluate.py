@@ -1,0 +1,238 @@
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from scenetok_core.pipeline import SceneTok
+from tests import small
+from training.baselines import mean_colour, nearest_view, reproject, thumbnail, warp
+from training.data.loader import HELD_OUT_SEEDS
+from training.evaluate import evaluate, main, table
+from training.protocol import PROTOCOLS, Protocol, clearance, fingerprint, held_out_scenes
+from training.scores import Scores, gradient_energy, laplacian_correlation, matching_side, summarise
+
+SIZE, VIEWS = 32, 5
+PROTOCOL = Protocol("test", scenes=4, targets=3, supersample=1, candidates=16)
+
+
+@pytest.fixture(scope="module")
+def rooms():
+    return PROTOCOL.rooms(SIZE, VIEWS)
+
+
+@pytest.fixture(scope="module")
+def scenes(rooms):
+    return list(held_out_scenes(PROTOCOL, rooms))
+
+
+def score(scenes, method, predict):
+    scores = Scores()
+    for scene in scenes:
+        scores.add_pictures(method, predict(scene), scene.targets.rgb)
+        scores.add_baselines(scene, PROTOCOL.depth_tolerance)
+    return summarise(scores, SIZE)
+
+
+def warped(scene):
+    seen = reproject(scene.targets.cameras, scene.target_depth, scene.inputs.cameras, scene.input_depth)
+    return warp(scene.inputs, scene.targets.cameras, seen, PROTOCOL.depth_tolerance)
+
+
+def seen_share(scene, target):
+    """Share of a target's pixels seen by some input, pixel by pixel and from the definition."""
+    seen = 0
+    camera, depth = scene.targets.cameras, scene.target_depth[target]
+    for row in range(SIZE):
+        for column in range(SIZE):
+            pixel = torch.tensor([(column + 0.5) / SIZE, (row + 0.5) / SIZE, 1.0])
+            local = torch.linalg.solve(camera.K[target], pixel) * depth[row, column]
+            point = camera.c2w[target] @ torch.cat([local, torch.ones(1)])
+            seen += any(sees(scene, view, point) for view in range(VIEWS))
+    return seen / SIZE**2
+
+
+def sees(scene, view, point):
+    local = torch.linalg.solve(scene.inputs.cameras.c2w[view], point)[:3]
+    if local[2] <= 0:
+        return False
+    x, y = (scene.inputs.cameras.K[view] @ (local / local[2]))[:2].tolist()
+    if not (0 <= x <= 1 and 0 <= y <= 1):
+        return False
+    inverse = 1 / scene.input_depth[view]
+    x, y = (min(max(v * SIZE - 0.5, 0), SIZE - 1) for v in (x, y))
+    left, top = min(int(x), SIZE - 2), min(int(y), SIZE - 2)
+    u, v = x - left, y - top
+    upper, lower = (torch.lerp(inverse[top + i, left], inverse[top + i, left + 1], u) for i in (0, 1))
+    return abs(float(1 / torch.lerp(upper, lower, v)) / float(local[2]) - 1) <= PROTOCOL.depth_tolerance
+
+
+def test_the_committed_protocol_is_big_enough_and_held_out():
+    tiny = PROTOCOLS["tiny"]
+    assert tiny.scenes >= 64
+    assert tiny.seeds.stop < HELD_OUT_SEEDS
+    assert (tiny.far_m, tiny.far_degrees, tiny.visible_share, tiny.depth_tolerance) == (0.5, 25.0, 0.7, 0.02)
+    assert tiny.supersample == 2
+
+
+def test_training_seeds_are_refused():
+    with pytest.raises(ValueError, match="below those of training"):
+        Protocol("wrong", first_seed=HELD_OUT_SEEDS)
+
+
+def test_equal_protocols_give_equal_scenes_and_fewer_scenes_a_prefix(rooms, scenes):
+    again = list(held_out_scenes(replace(PROTOCOL, scenes=2), rooms))
+    assert [scene.seed for scene in again] == [scene.seed for scene in scenes[:2]]
+    for a, b in zip(again, scenes, strict=False):
+        assert torch.equal(a.targets.rgb, b.targets.rgb)
+        assert torch.equal(a.targets.cameras.c2w, b.targets.cameras.c2w)
+        assert torch.equal(a.inputs.rgb, b.inputs.rgb)
+    assert fingerprint(again) == fingerprint(scenes[:2]) != fingerprint(scenes)
+
+
+def test_targets_are_far_from_every_input(scenes):
+    for scene in scenes:
+        assert len(scene.targets) == PROTOCOL.targets
+        for target in scene.targets.cameras.c2w:
+            for given in scene.inputs.cameras.c2w:
+                metres = float((target[:3, 3] - given[:3, 3]).norm())
+                cosine = float(((target[:3, :3].T @ given[:3, :3]).trace() - 1) / 2)
+                degrees = math.degrees(math.acos(min(1, max(-1, cosine))))
+                assert metres >= PROTOCOL.far_m or degrees >= PROTOCOL.far_degrees
+
+
+def test_targets_are_covered_by_the_inputs(scenes):
+    for scene in scenes[:2]:
+        share = seen_share(scene, 0)
+        assert share >= PROTOCOL.visible_share
+        assert share == pytest.approx(float(scene.visible[0]), abs=2 / SIZE**2)
+
+
+def test_targets_stand_free_and_see_something(scenes):
+    for scene in scenes:
+        assert clearance(scene.room, scene.targets.cameras.centers).min() >= PROTOCOL.clearance_m
+        assert scene.target_depth.amin() >= PROTOCOL.nearest_m
+        assert 0 < scene.accepted <= scene.tried
+
+
+def test_an_impossible_protocol_says_so(rooms):
+    impossible = replace(PROTOCOL, scenes=1, far_m=99.0, far_degrees=181.0, rounds=1)
+    with pytest.raises(ValueError, match="only 0 of 10 rooms have target cameras"):
+        list(held_out_scenes(impossible, rooms))
+
+
+def test_a_perfect_rendering_passes_everything(scenes):
+    figures = score(scenes, "posterior_mean", lambda scene: scene.targets.rgb)
+    assert figures["posterior_mean_psnr"] == pytest.approx(100)
+    assert figures["posterior_mean_ssim"] == pytest.approx(1, abs=1e-5)
+    assert figures["posterior_mean_gap_closed"] > 1
+    assert figures["posterior_mean_gradient_energy"] == pytest.approx(1)
+    assert figures["posterior_mean_laplacian_correlation"] == pytest.approx(1, abs=1e-4)
+    assert figures["posterior_mean_thumbnail_side"] == SIZE
+    assert figures["passed_minimum"] is True
+
+
+@pytest.mark.parametrize("baseline", ["nearest", "mean_colour"])
+def test_a_baseline_in_place_of_the_model_does_not_pass(scenes, baseline):
+    predict = {
+        "nearest": lambda scene: nearest_view(scene.inputs, scene.targets.cameras),
+        "mean_colour": lambda scene: mean_colour(scene.inputs, len(scene.targets)),
+    }[baseline]
+    figures = score(scenes, "posterior_mean", predict)
+    assert figures[f"margin_over_{baseline}_db"] == pytest.approx(0, abs=1e-6)
+    assert figures[f"passed_{baseline}"] is False
+    assert figures["passed_minimum"] is False
+
+
+def test_the_warp_beats_the_nearest_view(scenes):
+    figures = score(scenes, "posterior_mean", warped)
+    assert figures["warp_psnr"] > figures["nearest_psnr"] + 3
+    assert figures["posterior_mean_gap_closed"] == pytest.approx(1)
+
+
+def test_warping_a_view_onto_itself_changes_nothing(scenes):
+    scene = scenes[0]
+    same = reproject(scene.inputs.cameras, scene.input_depth, scene.inputs.cameras, scene.input_depth)
+    made = warp(scene.inputs, scene.inputs.cameras, same, PROTOCOL.depth_tolerance)
+    assert (made - scene.inputs.rgb).abs().max() < 1e-3
+
+
+def test_pixels_that_no_input_sees_take_the_mean_colour(scenes):
+    scene = scenes[0]
+    seen = reproject(scene.targets.cameras, scene.target_depth, scene.inputs.cameras, scene.input_depth)
+    hidden = ~seen.visible(PROTOCOL.depth_tolerance)
+    assert hidden.any()
+    colour = mean_colour(scene.inputs, len(scene.targets)).movedim(1, -1)[hidden]
+    assert torch.allclose(warped(scene).movedim(1, -1)[hidden], colour)
+
+
+def test_larger_thumbnails_are_better(scenes):
+    truth = torch.cat([scene.targets.rgb for scene in scenes])
+    errors = [float((thumbnail(truth, side) - truth).square().mean()) for side in (2, 4, 8, 16, SIZE)]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] == 0
+
+
+def test_a_thumbnail_is_as_good_as_its_own_side(scenes):
+    side = 11
+    figures = score(scenes, "posterior_mean", lambda scene: thumbnail(scene.targets.rgb, side))
+    assert figures["posterior_mean_thumbnail_side"] == pytest.approx(side, abs=0.05)
+
+
+def test_the_matching_side_interpolates_and_stays_inside():
+    curve = {2: 10.0, 3: 12.0, 4: 11.5, 5: 16.0}
+    assert matching_side(11.0, curve) == 2.5
+    assert matching_side(14.0, curve) == 4.0
+    assert matching_side(3.0, curve) == 2
+    assert matching_side(99.0, curve) == 5
+
+
+def test_blur_loses_gradients_and_detail_and_noise_gains_them(scenes):
+    truth = torch.cat([scene.targets.rgb for scene in scenes])
+    noise = torch.randn(truth.shape, generator=torch.Generator().manual_seed(0))
+    energy = float(gradient_energy(truth).mean())
+    assert gradient_energy(thumbnail(truth, 6)).mean() < 0.3 * energy
+    assert gradient_energy(truth + 0.2 * noise).mean() > 1.5 * energy
+    assert laplacian_correlation(truth, truth).min() > 0.999
+    assert laplacian_correlation(noise, truth).mean().abs() < 0.1
+    assert laplacian_correlation(thumbnail(truth, 6), truth).mean() < 0.6
+    assert laplacian_correlation(torch.full_like(truth, 0.5), truth).abs().max() < 0.01
+
+
+def test_an_evaluation_writes_one_flat_finite_object(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(PROTOCOLS, "test", PROTOCOL)
+    checkpoint, target, sheet = small.checkpoint(tmp_path), tmp_path / "figures.json", tmp_path / "sheet.png"
+    options = ["--json", str(target), "--checkpoint", str(checkpoint), "--scenes", "2", "--sheet", str(sheet)]
+    assert main(["--config", "test", *options]) == 0
+    figures = json.loads(target.read_text())
+    assert all(isinstance(value, (bool, int, float, str)) for value in figures.values())
+    assert all(math.isfinite(value) for value in figures.values() if not isinstance(value, str))
+    methods = ("posterior_mean", "sample", "nearest", "mean_colour", "thumbnail_8", "thumbnail_16", "warp")
+    assert {f"{method}_psnr" for method in methods} < set(figures)
+    assert figures["passed_minimum"] is False  # the weights are random
+    assert figures["scenes"] == 2 and figures["targets"] == 2 * PROTOCOL.targets
+    assert figures["tokens_kib"] == small.TOKENS * small.TOKEN_DIM * 2 / 1024
+    assert figures["visible_share"] >= PROTOCOL.visible_share
+    printed = capsys.readouterr().out
+    assert all(f"| {method.replace('_', ' ')} |" in printed for method in methods)
+    assert sheet.stat().st_size > 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["figures.json", "sheet.png", checkpoint.name]
+
+
+def test_the_model_ignores_the_order_of_tokens_and_the_unit_of_the_capture(tmp_path):
+    model = SceneTok.load(small.checkpoint(tmp_path))
+    evaluation = evaluate(model, replace(PROTOCOL, scenes=1))
+    figures = evaluation.figures()
+    assert figures["permutation_max_difference"] < 1e-4
+    assert figures["scale_0.01_max_difference"] < 1e-3
+    assert figures["scale_100_max_difference"] < 1e-3
+    assert figures["tokens_100_percent_psnr"] == pytest.approx(figures["posterior_mean_psnr"])
+    assert table(figures).count("\n| ") == 8
+
+
+def test_a_missing_checkpoint_is_one_line(tmp_path, capsys):
+    missing, target = tmp_path / "none.safetensors", tmp_path / "figures.json"
+    assert main(["--config", "tiny", "--json", str(target), "--checkpoint", str(missing)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not target.exists()

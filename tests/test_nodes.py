@@ -1,0 +1,283 @@
+"""Every node through a real ComfyUI server, over HTTP and its websocket."""
+
+import io
+import json
+import os
+import time
+import urllib.request
+import zipfile
+
+import pytest
+from PIL import Image
+
+from scenetok_core.captures import write_transforms
+from scenetok_core.checkpoints import load_scene
+from scenetok_core.sheets import save_image
+from scenetok_core.video import read_video_frames
+from tests import small
+from tests.engine import PromptRejectedError
+from tests.engine.workflows import WORKFLOWS, edited, to_api
+
+VIEWS, FRAMES, STEPS = 6, 7, 3
+NODES = {
+    "SceneTok_LoadModel",
+    "SceneTok_LoadViews",
+    "SceneTok_EncodeViews",
+    "SceneTok_CameraTrajectory",
+    "SceneTok_RenderTrajectory",
+    "SceneTok_SaveTokens",
+    "SceneTok_LoadTokens",
+}
+LOAD, VIEW, ENCODE, PATH, RENDER, VIDEO, SAVE = "1", "2", "3", "4", "5", "6", "8"
+CANCEL_SECONDS = 5
+TITLE_PIXELS = 30  # a node's title stands above its position
+
+
+def write_capture(folder, count=VIEWS, file_names=None):
+    views = small.views(count)
+    names = file_names or [f"images/{i:03}.png" for i in range(count)]
+    for name, picture in zip(names, views.rgb, strict=True):
+        save_image(folder / name, picture)
+    write_transforms(folder / "transforms.json", views.cameras, names, (small.IMAGE, small.IMAGE))
+
+
+@pytest.fixture
+def capture(comfy):
+    folder = comfy.folder("input", "room")
+    if not (folder / "transforms.json").exists():
+        write_capture(folder)
+    return "room"
+
+
+@pytest.fixture
+def object_info(comfy):
+    with urllib.request.urlopen(f"{comfy.url}/object_info") as answer:
+        return json.load(answer)
+
+
+@pytest.fixture
+def prompt(capture):
+    shipped = json.loads((WORKFLOWS / "api" / "encode_render.json").read_text())
+    return edited(
+        shipped,
+        SceneTok_LoadModel={"model": "small.safetensors"},
+        SceneTok_LoadViews={"capture": capture},
+        SceneTok_CameraTrajectory={"frames": FRAMES},
+        SceneTok_RenderTrajectory={"steps": STEPS},
+    )
+
+
+def saved_file(comfy, listed):
+    return comfy.base / listed["type"] / listed["subfolder"] / listed["filename"]
+
+
+def test_the_server_knows_every_node_and_nothing_failed_to_import(comfy, object_info):
+    assert {name for name in object_info if name.startswith("SceneTok_")} == NODES
+    assert "custom_nodes/scenetok" not in "".join(line for line in comfy.log.splitlines() if "FAILED" in line)
+
+
+def test_every_socket_has_a_tooltip(object_info):
+    for name in NODES:
+        info = object_info[name]
+        inputs = {**info["input"].get("required", {}), **info["input"].get("optional", {})}
+        assert [key for key, (_, options) in inputs.items() if not options.get("tooltip")] == []
+        assert len(info["output_tooltips"]) == len(info["output"])
+        assert all(info["output_tooltips"])
+        assert info["description"]
+        assert info["category"].startswith("SceneTok/")
+
+
+def test_captures_and_models_are_offered_by_name(object_info, comfy, capture):
+    with urllib.request.urlopen(f"{comfy.url}/object_info/SceneTok_LoadViews") as answer:
+        info = json.load(answer)["SceneTok_LoadViews"]
+    assert capture in info["input"]["required"]["capture"][1]["options"]
+    assert "small.safetensors" in object_info["SceneTok_LoadModel"]["input"]["required"]["model"][1]["options"]
+
+
+def test_the_workflow_writes_a_video_and_a_scene_with_progress_and_previews(comfy, run, prompt):
+    done = run(edited(prompt, SceneTok_RenderTrajectory={"seed": 1}))
+    assert done.status == "execution_success", done.error
+    progress = [data for data in done.of_type("progress") if data["node"] == RENDER]
+    assert progress[-1]["value"] == progress[-1]["max"]
+    assert len(progress) >= STEPS
+    assert Image.open(io.BytesIO(done.previews[0].image)).format == "JPEG"
+    frames, fps = read_video_frames(saved_file(comfy, done.outputs[VIDEO]["images"][0]))
+    assert (len(frames), fps) == (FRAMES, 24.0)
+    scene = load_scene(saved_file(comfy, done.outputs[SAVE]["scenes"][0]))
+    assert len(scene.cameras) == small.config().context_views < VIEWS
+
+
+def test_nothing_runs_twice_until_a_file_or_setting_changes(comfy, run, prompt, capture):
+    run(prompt)
+    assert run(prompt).executed == []
+    assert RENDER in run(edited(prompt, SceneTok_RenderTrajectory={"seed": 7})).executed
+    stamp = time.time() + 5
+    os.utime(comfy.base / "input" / capture / "images" / "000.png", (stamp, stamp))
+    assert VIEW in run(prompt).executed
+
+
+def test_a_saved_scene_renders_the_same_frames(comfy, run, prompt):
+    save_images = {"class_type": "SaveImage", "inputs": {"images": [RENDER, 0], "filename_prefix": "same"}}
+    first = run({**prompt, "9": save_images})
+    listed = first.outputs[SAVE]["scenes"] if SAVE in first.outputs else [{"filename": "SceneTok_00001_.safetensors"}]
+    load = {"class_type": "SceneTok_LoadTokens", "inputs": {"scene": f"scenes/{listed[0]['filename']} [output]"}}
+    again = edited({**prompt, "9": save_images, ENCODE: load}, SceneTok_RenderTrajectory={"fps": 12.0})
+    second = run(again)
+    assert second.status == "execution_success", second.error
+    pictures = [
+        [Image.open(saved_file(comfy, item)).convert("RGB").tobytes() for item in done.outputs["9"]["images"]]
+        for done in (first, second)
+    ]
+    assert len(pictures[0]) == FRAMES
+    assert largest_difference(pictures[0], pictures[1]) <= 2  # tokens are stored in bfloat16
+
+
+def largest_difference(left, right):
+    pairs = ((a, b) for one, other in zip(left, right, strict=True) for a, b in zip(one, other, strict=True))
+    return max(abs(a - b) for a, b in pairs)
+
+
+def test_a_path_from_the_cameras_of_the_tokens(run, prompt):
+    done = run(edited(prompt, SceneTok_CameraTrajectory={"cameras": None, "tokens": [ENCODE, 0], "preset": "orbit"}))
+    assert done.status == "execution_success", done.error
+
+
+@pytest.mark.parametrize("preset", ["orbit", "arc", "dolly", "pan", "tilt", "spiral", "keyframes"])
+def test_every_preset_of_the_trajectory_node_runs(run, prompt, preset):
+    keys = '[{"view": 0}, {"position": [0, 0, -1], "look_at": [0, 0, 1], "fov": 50}]'
+    done = run(edited(prompt, SceneTok_CameraTrajectory={"preset": preset, "keyframes": keys, "frames": 2}))
+    assert done.status == "execution_success", done.error
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp16", "fp32"])
+def test_the_model_runs_in_every_offered_number_format(run, prompt, dtype):
+    done = run(edited(prompt, SceneTok_LoadModel={"dtype": dtype}))
+    assert done.status == "execution_success", done.error
+
+
+def test_cancelling_stops_within_a_step_and_leaves_the_server_usable(run, prompt):
+    cancelled_at = []
+
+    async def cancel(client, event):
+        if event.type == "progress" and event.data["node"] == RENDER and not cancelled_at:
+            cancelled_at.append(time.monotonic())
+            await client.interrupt()
+
+    long = edited(
+        prompt, SceneTok_RenderTrajectory={"steps": 1000, "seed": 3}, SceneTok_CameraTrajectory={"frames": 60}
+    )
+    done = run(long, on_event=cancel)
+    assert done.status == "execution_interrupted"
+    assert time.monotonic() - cancelled_at[0] < CANCEL_SECONDS
+    assert run(edited(prompt, SceneTok_RenderTrajectory={"seed": 4})).status == "execution_success"
+
+
+def test_an_uploaded_zip_is_a_capture(comfy, run, prompt, tmp_path):
+    write_capture(tmp_path / "kitchen")
+    archive = tmp_path / "kitchen.zip"
+    with zipfile.ZipFile(archive, "w") as target:
+        for path in sorted((tmp_path / "kitchen").rglob("*.*")):
+            target.write(path, path.relative_to(tmp_path))
+    upload(comfy, archive)
+    done = run(edited(prompt, SceneTok_LoadViews={"capture": "kitchen.zip"}))
+    assert done.status == "execution_success", done.error
+
+
+def test_the_page_is_given_the_upload_button(comfy):
+    with urllib.request.urlopen(f"{comfy.url}/extensions") as answer:
+        assert "/extensions/scenetok/js/upload.js" in json.load(answer)
+
+
+def test_a_zip_that_writes_elsewhere_is_refused(comfy, run, prompt, tmp_path):
+    archive = tmp_path / "evil.zip"
+    with zipfile.ZipFile(archive, "w") as target:
+        target.writestr("../../evil.txt", "gotcha")
+    upload(comfy, archive)
+    assert "unsafe path" in run(edited(prompt, SceneTok_LoadViews={"capture": "evil.zip"})).error
+
+
+def upload(comfy, path):
+    boundary = "scenetok-test-boundary"
+    head = f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="{path.name}"\r\n\r\n'
+    body = head.encode() + path.read_bytes() + f"\r\n--{boundary}--\r\n".encode()
+    headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+    with urllib.request.urlopen(urllib.request.Request(f"{comfy.url}/upload/image", body, headers)) as answer:
+        assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    ("node", "inputs", "message"),
+    [
+        ("SceneTok_LoadViews", {"capture": "../../../etc"}, "outside"),
+        ("SceneTok_LoadViews", {"capture": "/etc/passwd"}, "outside"),
+        ("SceneTok_LoadViews", {"capture": "nowhere"}, "no capture 'nowhere'"),
+        ("SceneTok_LoadModel", {"model": "../secret.safetensors"}, "no model"),
+        ("SceneTok_CameraTrajectory", {"frames": 0}, "Value 0 smaller than min of 1"),
+        ("SceneTok_CameraTrajectory", {"preset": "teleport"}, "unknown preset 'teleport'"),
+        ("SceneTok_SaveTokens", {"filename_prefix": "../../elsewhere"}, "outside"),
+    ],
+)
+def test_constants_that_cannot_work_are_refused_before_anything_runs(run, prompt, node, inputs, message):
+    with pytest.raises(PromptRejectedError) as refused:
+        run(edited(prompt, **{node: inputs}))
+    details = [error for fault in refused.value.node_errors.values() for error in fault["errors"]]
+    assert message in " ".join(f"{error['message']} {error['details']}" for error in details)
+
+
+@pytest.mark.parametrize(
+    ("node", "inputs", "message"),
+    [
+        ("SceneTok_LoadModel", {"dtype": "int4"}, "unknown dtype 'int4'"),
+        ("SceneTok_CameraTrajectory", {"cameras": None}, "connect cameras, or tokens"),
+        ("SceneTok_CameraTrajectory", {"preset": "keyframes", "keyframes": "[{]"}, "not valid JSON"),
+        ("SceneTok_EncodeViews", {"reference": VIEWS}, "reference view must be between"),
+        ("SceneTok_EncodeViews", {"images": ["10", 0]}, "3 pictures but 6 cameras"),
+        ("SceneTok_EncodeViews", {"images": ["11", 0]}, "cropping or stretching"),
+    ],
+)
+def test_bad_input_gives_a_clear_error_of_the_node(run, prompt, node, inputs, message):
+    fewer = {"class_type": "ImageFromBatch", "inputs": {"image": [VIEW, 0], "batch_index": 0, "length": 3}}
+    size = {"width": 64, "height": 32, "upscale_method": "bilinear", "crop": "center"}
+    wide = {"class_type": "ImageScale", "inputs": {"image": [VIEW, 0], **size}}
+    done = run(edited({**prompt, "10": fewer, "11": wide}, **{node: inputs}))
+    assert message in done.error
+
+
+def test_tokens_of_another_model_are_refused(run, prompt):
+    changed = edited(prompt, SceneTok_RenderTrajectory={"model": ["9", 0]})
+    changed["9"] = {"class_type": "SceneTok_LoadModel", "inputs": {"model": "other.safetensors", "dtype": "auto"}}
+    done = run(changed)
+    assert "these tokens were made by model 'small'" in done.error
+
+
+def test_pictures_outside_the_input_folder_are_refused(comfy, run, prompt):
+    folder = comfy.folder("input", "thief")
+    write_capture(folder)
+    secret = comfy.base / "secret.png"
+    secret.write_bytes((folder / "images" / "000.png").read_bytes())
+    text = (folder / "transforms.json").read_text().replace("images/000.png", "../../secret.png")
+    (folder / "transforms.json").write_text(text)
+    assert "outside" in run(edited(prompt, SceneTok_LoadViews={"capture": "thief"})).error
+
+
+def test_the_ui_workflow_equals_its_api_twin(object_info):
+    ui = json.loads((WORKFLOWS / "encode_render.json").read_text())
+    api = json.loads((WORKFLOWS / "api" / "encode_render.json").read_text())
+    plain = {node_id: {"class_type": node["class_type"], "inputs": node["inputs"]} for node_id, node in api.items()}
+    assert to_api(ui, object_info) == plain
+
+
+def test_nodes_of_the_ui_workflow_do_not_overlap():
+    nodes = json.loads((WORKFLOWS / "encode_render.json").read_text())["nodes"]
+    boxes = []
+    for node in nodes:
+        (x, y), (width, height) = node["pos"], node["size"]
+        boxes.append((x, y - TITLE_PIXELS, x + width, y + height))
+    for i, a in enumerate(boxes):
+        for b in boxes[:i]:
+            assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
+
+
+def test_the_shipped_workflow_runs_on_the_shipped_example_and_checkpoint(run):
+    done = run(json.loads((WORKFLOWS / "api" / "encode_render.json").read_text()))
+    assert done.status == "execution_success", done.error

@@ -1,0 +1,1 @@
+"""Training of the models in `scenetok_core` (see `docs/training.md`)."""

@@ -1,0 +1,1 @@
+"""Training data: endless procedural rooms (`rooms`)."""

@@ -1,0 +1,100 @@
+"""What a run tells: console, TensorBoard and `training_log.jsonl`, and the averages between two log lines."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+logger = logging.getLogger("training")
+
+LOG_NAME = "training_log.jsonl"
+
+
+class Meter:
+    """Averages of scalars over accepted steps, kept on the device until they are read."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, Tensor] = {}
+
+    def add(
+        self,
+        values: Mapping[str, Tensor | float],
+        accept: Tensor,  # [] 0 or 1
+    ) -> None:
+        """Count the scalars of one step, or ignore them where `accept` is 0; NaN (nothing to measure) is left out."""
+        for name, value in values.items():
+            value = torch.as_tensor(value, dtype=torch.float32, device=self.device).detach()
+            zero = torch.zeros((), device=self.device)
+            counts = (accept > 0) & torch.isfinite(value)
+            self._sums[name] = self._sums.get(name, zero) + torch.where(counts, value, zero)
+            self._counts[name] = self._counts.get(name, zero) + counts
+
+    def read(self) -> dict[str, float | None]:
+        """The averages since the last call (None where every step was skipped)."""
+        sums = torch.stack([*self._sums.values(), *self._counts.values()]).tolist() if self._sums else []
+        names, half = list(self._sums), len(self._sums)
+        self._sums, self._counts = {}, {}
+        return {name: sums[i] / sums[half + i] if sums[half + i] else None for i, name in enumerate(names)}
+
+
+class RunLog:
+    """Writes the scalars and pictures of a run under `folder`.
+
+    A resumed run drops what an interrupted session logged beyond `first_step`.
+    """
+
+    def __init__(self, folder: Path, first_step: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)
+        path = folder / LOG_NAME
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        kept = [line for line in lines if _step_of(line) <= first_step]
+        path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        self._file = path.open("a", encoding="utf-8")
+
+    def scalars(self, step: int, values: Mapping[str, float | None]) -> None:
+        """One log line."""
+        self._file.write(json.dumps({"step": step} | {name: _rounded(value) for name, value in values.items()}) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            if value is not None:
+                self._writer.add_scalar(name, value, step)
+        logger.info("step %d  %s", step, "  ".join(f"{name} {_readable(value)}" for name, value in values.items()))
+
+    def sheet(self, step: int, image: Image.Image) -> None:
+        """One sample sheet, as `sheets/step_XXXXXX.png` and in TensorBoard."""
+        path = self.folder / "sheets" / f"step_{step:06d}.png"
+        path.parent.mkdir(exist_ok=True)
+        image.save(path)
+        self._writer.add_image("sheet", np.asarray(image.convert("RGB")), step, dataformats="HWC")
+
+    def close(self) -> None:
+        """Flush and close the files."""
+        self._file.close()
+        self._writer.close()
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError):  # the line a killed session was writing
+        return float("inf")
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.6g}")
+
+
+def _readable(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"

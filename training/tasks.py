@@ -1,0 +1,215 @@
+"""What is trained: compressor and decoder together, from posed pictures of the same scene."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from scenetok_core.autoencoders import build_autoencoder
+from scenetok_core.camera import camera_extents, ray_features, to_scene_frame
+from scenetok_core.checkpoints import save_checkpoint
+from scenetok_core.flow import interpolate, to_clean
+from scenetok_core.metrics import psnr
+from scenetok_core.models.networks import Networks, sample_latents
+from scenetok_core.sampling import make_schedule
+from scenetok_core.sheets import contact_sheet
+from training.config import TrainConfig
+from training.data.rooms import RoomBatch, Rooms
+
+_GRADIENT_SCALES = 2
+_SHEET_STEPS = 10
+_SHEET_SCENES = 5
+
+
+@dataclass(frozen=True)
+class Example:
+    """One batch as the networks take it: latents and rays in every scene's own frame."""
+
+    context: Tensor  # [B, V, C, h, w]
+    context_rays: Tensor  # [B, V, 6, R, R]
+    target: Tensor  # [B, L, C, h, w]
+    target_rays: Tensor  # [B, L, t, 6, R, R]
+
+
+def choose_views(
+    frames: int, context: int, targets: int, *, far: bool, generator: torch.Generator
+) -> tuple[list[int], list[int]]:
+    """Split a walk of `frames` pictures into inputs and targets.
+
+    Near: both drawn at random, so that targets lie between inputs. Far: the targets are consecutive frames, so that the
+    middle of the gap (or the end of the walk) is far from every input.
+    """
+    device = generator.device
+    if not far:
+        order = torch.randperm(frames, generator=generator, device=device).tolist()
+        return sorted(order[:context]), sorted(order[context : context + targets])
+    start = int(torch.randint(frames - targets + 1, (1,), generator=generator, device=device))
+    gap = list(range(start, start + targets))
+    rest = [i for i in range(frames) if i not in gap]
+    picked = torch.randperm(len(rest), generator=generator, device=device)[:context].tolist()
+    return sorted(rest[i] for i in picked), gap
+
+
+class SceneTokTask:
+    """Joint training of compressor and decoder by rectified flow on the target latents (SceneTok, section 3)."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+        self.context_autoencoder = build_autoencoder(config.model.context_autoencoder)
+        self.target_autoencoder = build_autoencoder(config.model.target_autoencoder)
+
+    def build(self) -> nn.Module:
+        """Fresh networks: residual branches open (gates 1), modulation and output at zero."""
+        networks = Networks(self.config.model)
+        hidden = {**dict.fromkeys(networks.compressor.aggregate, self.config.model.compressor.hidden)}
+        hidden |= dict.fromkeys(networks.denoiser.model.blocks, self.config.model.decoder.hidden)
+        for block, width in hidden.items():
+            last: nn.Linear = block.adaLN_modulation[1]  # type: ignore[index,assignment]
+            nn.init.zeros_(last.weight)
+            with torch.no_grad():
+                last.bias.view(6, width).copy_(torch.tensor([0.0, 0, 1, 0, 0, 1])[:, None].expand(6, width))
+        final = networks.denoiser.model.final_layer
+        for parameter in (*final.adaLN_modulation.parameters(), *final.linear.parameters()):
+            nn.init.zeros_(parameter)
+        return networks
+
+    def dataset(self, device: torch.device) -> Rooms:
+        """Procedural rooms, rendered on `device`."""
+        return Rooms(self.config.data.rooms, device, compile=self.config.run.compile_rooms)
+
+    def prepare(self, batch: RoomBatch, generator: torch.Generator, *, far: bool, context: int, jitter: bool) -> Example:
+        """Choose inputs and targets, bring their cameras into the scene's frame, encode the pictures."""
+        data, model = self.config.data, self.config.model
+        device = batch.rgb.device
+        inputs, targets = choose_views(
+            batch.rgb.shape[1], context, data.target_views, far=far, generator=generator
+        )
+        count = len(batch.rgb)
+        views = torch.randint(len(inputs), (count,), generator=generator, device=device)
+        cameras, given = batch.cameras.to(device), batch.cameras[inputs].to(device)
+        reference = given.c2w[torch.arange(count, device=device), views]
+        low, high = self.config.task.scale_range if jitter else (1.0, 1.0)
+        factor = torch.rand(count, generator=generator, device=device) * (high - low) + low
+        extent = camera_extents(given.centers).float()
+        scale = torch.where(extent > 0, model.scene_extent / extent.clamp_min(1e-9), 1.0) * factor
+        local = to_scene_frame(cameras, reference, scale)
+        side, target_side = model.compressor.ray_map, model.decoder.ray_map
+        context_rays = ray_features(local.c2w[:, inputs], local.K[:, inputs], (side, side))
+        target_rays = ray_features(local.c2w[:, targets], local.K[:, targets], (target_side, target_side))
+        return Example(
+            context=self.context_autoencoder.encode(batch.rgb[:, inputs]),
+            context_rays=context_rays,
+            target=self.target_autoencoder.encode(batch.rgb[:, targets]),
+            target_rays=self.target_autoencoder.spec.pack(target_rays),
+        )
+
+    def times(self, shape: tuple[int, int], generator: torch.Generator, progress: float) -> Tensor:
+        """Noise levels [B, L]: all 1 in the first share of the run, later a mixture (see `TaskConfig`)."""
+        task, device = self.config.task, generator.device
+        ones = torch.ones(shape, device=device)
+        if progress < task.mean_share:
+            return ones
+        draws = torch.randn((shape[0], 2), generator=generator, device=device)
+        level = torch.sigmoid(draws * task.time_std + task.time_mean)
+        chance = torch.rand((shape[0], 3), generator=generator, device=device)
+        level[:, 1] = torch.where(chance[:, 0] < task.split_times, level[:, 1], level[:, 0])
+        border = (chance[:, 1] * shape[1]).floor()
+        second = torch.arange(shape[1], device=device)[None] >= border[:, None]
+        t = torch.where(second, level[:, 1:], level[:, :1])
+        return torch.where(chance[:, 2:] < task.mean_fraction, ones, t)
+
+    def edit(self, generator: torch.Generator, progress: float) -> Callable[[Tensor], Tensor]:
+        """Drop a random part of every scene's tokens and disturb the rest a little, so that both are harmless later."""
+        task, device = self.config.task, generator.device
+        dropping, share, strength = torch.rand(3, generator=generator, device=device).tolist()
+
+        def edited(tokens: Tensor) -> Tensor:
+            count = tokens.shape[1]
+            if dropping < task.token_drop:
+                kept = max(1, round(count * (task.token_keep + (1 - task.token_keep) * share)))
+                order = torch.rand(tokens.shape[:2], generator=generator, device=device).argsort(1)[:, :kept]
+                tokens = tokens.gather(1, order[..., None].expand(-1, -1, tokens.shape[-1]))
+            if task.token_noise > 0 and progress > 0.5:
+                noise = torch.randn(tokens.shape, generator=generator, device=device)
+                tokens = tokens + noise * (strength * task.token_noise)
+            return tokens
+
+        return edited
+
+    def loss(
+        self, model: nn.Module, batch: RoomBatch, generator: torch.Generator, progress: float
+    ) -> tuple[Tensor, Mapping[str, Tensor | float]]:
+        """Weighted squared error of the prediction plus a picture-gradient term; [B] and scalars to log."""
+        task, data, device = self.config.task, self.config.data, generator.device
+        far, fewer = torch.rand(2, generator=generator, device=device).tolist()
+        context = task.least_context + int(fewer * (data.context_views - task.least_context + 1))
+        is_far = far < task.far_share * min(1.0, 2 * progress)
+        example = self.prepare(batch, generator, far=is_far, context=context, jitter=True)
+        t = self.times(tuple(example.target.shape[:2]), generator, progress)  # type: ignore[arg-type]
+        level = t[:, :, None, None, None]
+        noise = torch.randn(example.target.shape, generator=generator, device=device)
+        noisy = interpolate(example.target, noise, level)
+        edit = self.edit(generator, progress)
+        out = model(example.context, example.context_rays, noisy, t, example.target_rays, edit).float()
+        kind = self.config.model.decoder.prediction
+        clean = to_clean(out, kind, noisy, level)
+        goal = example.target if kind == "x" else noise - example.target
+        weight = level.square().reciprocal().clamp(max=task.loss_weight_cap) if kind == "x" else torch.ones_like(level)
+        losses = (weight * (out - goal).square()).flatten(1).mean(1)
+        if task.gradient_weight:
+            losses = losses + task.gradient_weight * self._gradient_loss(clean, example.target)
+        error = (clean - example.target).detach().square().mean((2, 3, 4)) / 4
+        return losses, _psnr_logs(error, t)
+
+    def _gradient_loss(self, clean: Tensor, target: Tensor) -> Tensor:
+        decode = self.target_autoencoder.decode_unclamped
+        a, b = decode(clean), decode(target)
+        total = torch.zeros(len(a), device=a.device)
+        for _ in range(_GRADIENT_SCALES):
+            for dim in (-1, -2):
+                total = total + (a.diff(dim=dim) - b.diff(dim=dim)).abs().flatten(1).mean(1)
+            a, b = (F.avg_pool2d(x.flatten(0, 1), 2).unflatten(0, x.shape[:2]) for x in (a, b))
+        return total
+
+    @torch.no_grad()
+    def sheet(self, model: nn.Module, batch: RoomBatch, generator: torch.Generator) -> Image.Image:
+        """Inputs, truth, posterior mean and one sample of a few held-out scenes, with the PSNR of the means."""
+        assert isinstance(model, Networks)
+        example = self.prepare(
+            batch, generator, far=True, context=self.config.data.context_views, jitter=False
+        )
+        tokens = model.compressor(example.context, example.context_rays).mean
+        noise = torch.randn(example.target.shape, generator=generator, device=generator.device)
+        decode = self.target_autoencoder.decode
+        truth = decode(example.target)
+        rows: list[tuple[str, Tensor]] = []
+        pictures = {}
+        for steps in (1, _SHEET_STEPS):
+            length = noise.shape[1]
+            schedule = make_schedule("full_sequence", horizon=length, steps=steps, window=length, clean_targets=0)
+            latents = sample_latents(model.denoiser, tokens, example.target_rays, noise, schedule)
+            pictures[steps] = decode(latents)
+        for i in range(min(_SHEET_SCENES, len(truth))):
+            quality = float(psnr(pictures[1][i], truth[i]).mean())
+            rows.append(("inputs", self.context_autoencoder.decode(example.context)[i]))
+            rows += [("truth", truth[i]), (f"mean {quality:.1f} dB", pictures[1][i]), ("sample", pictures[_SHEET_STEPS][i])]
+        return contact_sheet([(label, frames.cpu()) for label, frames in rows], scale=2)
+
+    def export(self, path: Path, state: dict[str, Tensor], metadata: dict[str, str]) -> None:
+        """Write an inference checkpoint that the nodes load."""
+        save_checkpoint(path, state, self.config.model, metadata)
+
+
+def _psnr_logs(error: Tensor, t: Tensor) -> dict[str, Tensor]:
+    """PSNR over the targets at t = 1 (the posterior mean) and over the others, NaN where there are none."""
+    quality, mean = -10 * error.clamp_min(1e-10).log10(), t == 1
+    return {
+        "psnr_mean": torch.where(mean, quality, 0).sum() / mean.sum(),
+        "psnr_noisy": torch.where(mean, 0, quality).sum() / (~mean).sum(),
+    }

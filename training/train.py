@@ -1,0 +1,54 @@
+"""Train a model: `python training/train.py --config training/configs/tiny.toml [--set run.steps=100] [--resume auto]`.
+
+Several processes: `accelerate launch training/train.py ...`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if not __package__:  # run as a script: sys.path[0] is this folder, the packages lie one above
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import torch
+
+from training.config import load_config
+from training.tasks import SceneTokTask
+from training.trainer import Trainer, TrainingDivergedError
+
+logger = logging.getLogger("training")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(description="Train a model on endless procedural rooms.")
+    parser.add_argument("--config", required=True, help="TOML file of the run, see training/configs/")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="A.B=VALUE", help="override a setting (repeatable)"
+    )
+    parser.add_argument("--resume", default="auto", help="auto (newest state, default), none, or a path")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    try:
+        config = load_config(options.config, options.set)
+        if config.run.threads is not None:
+            torch.set_num_threads(config.run.threads)
+        trainer = Trainer(config, SceneTokTask(config))
+        trainer.resume(options.resume)
+    except ValueError as error:
+        logger.error("%s", error)
+        return 2
+    try:
+        trainer.train()
+    except TrainingDivergedError as error:
+        logger.error("%s", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
