@@ -1,6 +1,6 @@
 """SceneTok: posed pictures to compressed scene tokens, and pictures along any camera path from them.
 
-    from scenetok_core import SceneTok, open_capture, make_trajectory
+from scenetok_core import SceneTok, open_capture, make_trajectory
 """
 
 from .captures import open_capture

@@ -75,8 +75,8 @@ def scene_scale(cameras: Cameras, scale: str | float, target_extent: float) -> f
     Args:
         cameras: the cameras that are encoded.
         scale: "auto" brings the cameras' extent to `target_extent`, so that the unit of the capture does not matter
-            (cameras that only turn keep scale 1: there is nothing to measure); "none" keeps the input's units; a positive
-            number is used as it is.
+            (cameras that only turn keep scale 1: there is nothing to measure); "none" keeps the input's units; a
+            positive number is used as it is.
         target_extent: the extent the model was trained around (`SceneTokConfig.scene_extent`).
 
     Raises:

@@ -18,8 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from .files import replacing
 from .configs import SceneTokConfig, from_dict, to_dict
+from .files import replacing
 from .models.networks import Networks
 from .types import SceneTokens
 
@@ -35,7 +35,9 @@ def model_hash(state: Mapping[str, Tensor]) -> str:
     for name in sorted(state):
         tensor = state[name].detach().contiguous().cpu()
         digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.view(torch.uint8).numpy().data if tensor.ndim else tensor.reshape(1).view(torch.uint8).numpy())
+        digest.update(
+            tensor.view(torch.uint8).numpy().data if tensor.ndim else tensor.reshape(1).view(torch.uint8).numpy()
+        )
     return digest.hexdigest()[:16]
 
 
@@ -90,8 +92,8 @@ def _refuse_pickle(path: Path) -> None:
         torch.load(path, map_location="meta", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         raise ValueError(
-            f"{path.name} holds Python objects besides tensors, or is damaged; it was not loaded, because that could run code "
-            f"from the file. Use the .safetensors version of this model ({str(error).splitlines()[0][:120]})"
+            f"{path.name} holds Python objects besides tensors, or is damaged; it was not loaded, because that could run "
+            f"code from the file. Use the .safetensors version of this model ({str(error).splitlines()[0][:120]})"
         ) from error
     raise ValueError(
         f"{path.name} is a pickled file without a model configuration; use a .safetensors checkpoint, such as "
@@ -109,8 +111,8 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], SceneTokConfig
     if metadata.get("format") != CHECKPOINT_FORMAT:
         what = "a saved scene, not a model" if metadata.get("format") == SCENE_FORMAT else "no SceneTok checkpoint"
         raise ValueError(
-            f"{Path(path).name} is {what} (format {metadata.get('format')!r}, expected {CHECKPOINT_FORMAT!r}); choose a "
-            "checkpoint written by training/train.py"
+            f"{Path(path).name} is {what} (format {metadata.get('format')!r}, expected {CHECKPOINT_FORMAT!r}); choose "
+            "a checkpoint written by training/train.py"
         )
     try:
         config = from_dict(SceneTokConfig, json.loads(metadata.get("config", "")))
@@ -127,7 +129,8 @@ def load_networks(
     """Build the networks of `config` around `state`, without initialising them first.
 
     Raises:
-        ValueError: missing, unexpected or mis-shaped tensors; at most five of each are named, with the configuration tried.
+        ValueError: missing, unexpected or mis-shaped tensors; at most five of each are named, with the
+            configuration tried.
     """
     with torch.device("meta"):
         networks = Networks(config)
@@ -183,7 +186,9 @@ def load_scene(path: str | Path) -> SceneTokens:
     tensors, metadata = read_tensors(path)
     if metadata.get("format") != SCENE_FORMAT:
         what = "a model checkpoint, not a scene" if metadata.get("format") == CHECKPOINT_FORMAT else "no saved scene"
-        raise ValueError(f"{Path(path).name} is {what} (expected format {SCENE_FORMAT!r}); choose a file of saved tokens")
+        raise ValueError(
+            f"{Path(path).name} is {what} (expected format {SCENE_FORMAT!r}); choose a file of saved tokens"
+        )
     data: dict[str, Any] = json.loads(metadata["scene"])
     data["cameras"] = {**data["cameras"], "c2w": tensors["cameras.c2w"], "K": tensors["cameras.K"]}
     return SceneTokens.from_dict(

@@ -48,13 +48,11 @@ def _encode(arguments: argparse.Namespace) -> None:
     views = every.load(size=model.config.image_size, progress=_files_bar(len(every)))
     bar, progress = _bar("encode")
     with bar:
-        scene = model.encode(
-            views, reference=arguments.reference, scale=arguments.scene_scale, progress=progress
-        )
+        scene = model.encode(views, reference=arguments.reference, scale=arguments.scene_scale, progress=progress)
     save_scene(arguments.out, scene)
     print(
-        f"{arguments.out}: {len(scene.tokens)} tokens x {scene.tokens.shape[1]} from {len(scene.cameras)} of {len(views)} "
-        f"views, {Path(arguments.out).stat().st_size / 1024:.1f} KiB, scene scale {scene.scene_scale:.4g}"
+        f"{arguments.out}: {len(scene.tokens)} tokens x {scene.tokens.shape[1]} from {len(scene.cameras)} of "
+        f"{len(views)} views, {Path(arguments.out).stat().st_size / 1024:.1f} KiB, scene scale {scene.scene_scale:.4g}"
     )
 
 
@@ -112,7 +110,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
 
     encode = commands.add_parser("encode", help="posed pictures -> scene tokens")
-    encode.add_argument("capture", help="transforms.json, COLMAP folder, RealEstate10K text, or folder with cameras.json")
+    encode.add_argument(
+        "capture", help="transforms.json, COLMAP folder, RealEstate10K text, or folder with cameras.json"
+    )
     encode.add_argument("--out", required=True, help="scene file to write (.safetensors)")
     encode.add_argument("--every", type=int, default=1, help="use every n-th view (default 1)")
     encode.add_argument("--reference", type=int, help="view whose camera is the origin (default: the most central one)")

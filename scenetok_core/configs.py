@@ -105,7 +105,7 @@ class SceneTokConfig:
     def __post_init__(self) -> None:
         _require(
             self.compressor.token_dim == self.decoder.token_dim,
-            f"compressor.token_dim {self.compressor.token_dim} and decoder.token_dim {self.decoder.token_dim} must agree",
+            f"compressor.token_dim {self.compressor.token_dim} and decoder.token_dim {self.decoder.token_dim} differ",
         )
         _require(self.scene_extent > 0, f"scene_extent must be positive, got {self.scene_extent}")
 
@@ -119,8 +119,8 @@ def from_dict(cls: type[T], data: Mapping[str, Any], where: str = "") -> T:
     """Build a (nested) configuration dataclass from plain data.
 
     Raises:
-        ValueError: an unknown or missing key, or a value of the wrong type; the message gives the key's full path and what
-            is known there.
+        ValueError: an unknown or missing key, or a value of the wrong type; the message gives the key's full path and
+            what is known there.
     """
     if not isinstance(data, Mapping):
         raise ValueError(f"{where or cls.__name__} must be a table of settings, got {data!r}")
@@ -173,7 +173,9 @@ def _convert_tuple(items: tuple[Any, ...], value: Any, where: str) -> tuple[Any,
         items = (items[0],) * len(value)
     if len(items) != len(value):
         raise ValueError(f"setting {where} must have {len(items)} entries, got {len(value)}: {value!r}")
-    return tuple(_convert(item, entry, f"{where}[{i}]") for i, (item, entry) in enumerate(zip(items, value, strict=True)))
+    return tuple(
+        _convert(item, entry, f"{where}[{i}]") for i, (item, entry) in enumerate(zip(items, value, strict=True))
+    )
 
 
 def _convert_scalar(hint: Any, value: Any, where: str) -> Any:

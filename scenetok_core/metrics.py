@@ -15,7 +15,7 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:
-    """Structural similarity per picture (Wang et al. 2004: 11 x 11 Gaussian window, sigma 1.5): [..., 3, H, W] -> [...]."""
+    """Structural similarity per picture (Wang et al. 2004, Gaussian window 11, sigma 1.5): [..., 3, H, W] -> [...]."""
     lead = a.shape[:-3]
     x, y = (t.float().reshape(-1, 1, *t.shape[-2:]) for t in (a, b))
     taps = torch.arange(_WINDOW, device=x.device) - _WINDOW // 2

@@ -29,9 +29,7 @@ class SceneTok:
     hash: str
 
     @classmethod
-    def load(
-        cls, path: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
-    ) -> SceneTok:
+    def load(cls, path: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> SceneTok:
         """Load a checkpoint.
 
         Args:

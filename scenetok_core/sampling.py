@@ -70,12 +70,16 @@ def make_schedule(
         raise ValueError(f"a schedule needs at least one latent and one step, got {horizon} latents and {steps} steps")
     if not 0 <= clean_targets < window:
         raise ValueError(
-            f"clean_targets must be at least 0 and less than the window, or the window never advances; got clean_targets "
-            f"{clean_targets} with window {window}"
+            f"clean_targets must be at least 0 and less than the window, or the window never advances; got "
+            f"clean_targets {clean_targets} with window {window}"
         )
     if window % group or clean_targets % group or horizon % group:
-        raise ValueError(f"horizon {horizon}, window {window} and clean_targets {clean_targets} must be multiples of {group}")
-    front = _Front([steps] * horizon, steps, min(window, horizon), min(clean_targets, horizon - group), uncertainty, group)
+        raise ValueError(
+            f"horizon {horizon}, window {window} and clean_targets {clean_targets} must be multiples of {group}"
+        )
+    front = _Front(
+        [steps] * horizon, steps, min(window, horizon), min(clean_targets, horizon - group), uncertainty, group
+    )
     counts, active = [list(front.counts)], [front.mask()]
     advance = _ADVANCE[name]
     while any(front.counts):

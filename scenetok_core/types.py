@@ -56,11 +56,13 @@ def _check_intrinsics(K: Tensor) -> None:
     focal, centre = K[..., (0, 1), (0, 1)], K[..., :2, 2]
     if float(centre.max()) > _LARGEST_NORMALISED_CENTRE or float(focal.max()) > _LARGEST_NORMALISED_FOCAL:
         raise ValueError(
-            f"K looks like pixels (largest focal {float(focal.max()):.4g}, centre {float(centre.max()):.4g}); divide row 0 by "
-            "the picture width and row 1 by its height"
+            f"K looks like pixels (largest focal {float(focal.max()):.4g}, centre {float(centre.max()):.4g}); divide row 0 "
+            "by the picture width and row 1 by its height"
         )
     if float(focal.min()) <= 0:
-        raise ValueError(f"K must have positive focal lengths, got {float(focal.min()):.4g}; mirrored axes are not supported")
+        raise ValueError(
+            f"K must have positive focal lengths, got {float(focal.min()):.4g}; mirrored axes are not supported"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,7 +250,9 @@ class SceneTokens:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> SceneTokens:
         """Read what `to_dict` wrote. Raises `ValueError` for something else or a newer version."""
-        _check_version("scene tokens", data, ("tokens", "reference_c2w", "scene_scale", "cameras"), SCENE_TOKENS_VERSION)
+        _check_version(
+            "scene tokens", data, ("tokens", "reference_c2w", "scene_scale", "cameras"), SCENE_TOKENS_VERSION
+        )
         mask = data.get("mask")
         return cls(
             tokens=data["tokens"],

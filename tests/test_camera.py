@@ -135,7 +135,7 @@ def test_fit_views_and_fit_cameras_agree():
     assert views.rgb.shape == (4, 3, 32, 32)
     assert torch.allclose(views.cameras.K, fit_cameras(cameras, (32, 32)).K)
     assert views.cameras.size == (32, 32)
-    assert 0 <= views.rgb.min() and views.rgb.max() <= 1
+    assert views.rgb.min() >= 0 and views.rgb.max() <= 1
 
 
 def test_fit_image_keeps_a_constant_and_an_equal_size():

@@ -26,7 +26,9 @@ KIB = 1024
 def scene(tokens=512, dim=64):
     values = torch.randn(tokens, dim, generator=torch.Generator().manual_seed(0))
     cameras = small.cameras(3).replace(names=("a.jpg", "b.jpg", "ü.jpg"), unit="metric")
-    return SceneTokens(values, cameras.c2w[1], 0.7, cameras, "small", "0123456789abcdef", meta={"views_used": [0, 1, 2]})
+    return SceneTokens(
+        values, cameras.c2w[1], 0.7, cameras, "small", "0123456789abcdef", meta={"views_used": [0, 1, 2]}
+    )
 
 
 def test_checkpoint_round_trip(tmp_path):
@@ -45,7 +47,12 @@ def test_hash_depends_on_values_names_and_shapes():
     state = {"a": torch.zeros(4), "b": torch.ones(())}
     hashes = {
         model_hash(s)
-        for s in (state, {**state, "a": torch.zeros(2, 2)}, {**state, "b": torch.zeros(())}, {"c": state["a"], "b": state["b"]})
+        for s in (
+            state,
+            {**state, "a": torch.zeros(2, 2)},
+            {**state, "b": torch.zeros(())},
+            {"c": state["a"], "b": state["b"]},
+        )
     }
     assert len(hashes) == 4
     assert model_hash(dict(reversed(state.items()))) == model_hash(state)
@@ -60,7 +67,11 @@ def test_scene_round_trip_and_size(tmp_path):
     assert torch.equal(back.mask, given.mask)
     assert torch.equal(back.reference_c2w, given.reference_c2w)
     assert torch.equal(back.cameras.c2w, given.cameras.c2w)
-    assert (back.cameras.names, back.cameras.unit, back.cameras.size) == (("a.jpg", "b.jpg", "ü.jpg"), "metric", (16, 16))
+    assert (back.cameras.names, back.cameras.unit, back.cameras.size) == (
+        ("a.jpg", "b.jpg", "ü.jpg"),
+        "metric",
+        (16, 16),
+    )
     assert (back.scene_scale, back.preset, back.model_hash, back.meta) == (0.7, "small", given.model_hash, given.meta)
     assert 64 * KIB < path.stat().st_size < 68 * KIB
 

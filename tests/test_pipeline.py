@@ -26,7 +26,7 @@ def test_shapes_and_ranges(model):
     frames = model.render(scene, small.cameras(7))
     assert scene.tokens.shape == (small.TOKENS, small.TOKEN_DIM)
     assert frames.shape == (7, 3, small.IMAGE, small.IMAGE)
-    assert frames.dtype == torch.float32 and 0 <= frames.min() and frames.max() <= 1
+    assert frames.dtype == torch.float32 and frames.min() >= 0 and frames.max() <= 1
     assert (scene.preset, scene.model_hash) == ("small", model.hash)
 
 

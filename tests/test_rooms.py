@@ -160,7 +160,7 @@ def test_gloss_changes_colour_with_the_view(rooms: Rooms):
         colors[gloss] = rgb[..., SIZE // 2 - 1 : SIZE // 2 + 1, SIZE // 2 - 1 : SIZE // 2 + 1].mean((-2, -1))
     change = {gloss: (c[:, 0] - c[:, 1]).abs().mean(-1) for gloss, c in colors.items()}
     assert change[0.0].max() < 0.03
-    assert change[0.5].median() > 0.02
+    assert change[0.5].mean() > 10 * change[0.0].mean() and change[0.5].mean() > 0.01
 
 
 def test_exposure_jitter_changes_colour_only():

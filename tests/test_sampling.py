@@ -11,7 +11,9 @@ NAMES = ["full_sequence", "autoregressive", "pyramid"]
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("settings", [SETTINGS, {**SETTINGS, "horizon": 3}, {**SETTINGS, "steps": 1, "clean_targets": 0}])
+@pytest.mark.parametrize(
+    "settings", [SETTINGS, {**SETTINGS, "horizon": 3}, {**SETTINGS, "steps": 1, "clean_targets": 0}]
+)
 def test_schedules_fall_from_one_to_zero_inside_their_window(name, settings):
     schedule = make_schedule(name, **settings)
     sigma, active = schedule.sigma, schedule.active

@@ -83,13 +83,13 @@ class SceneTokTask:
         """Procedural rooms, rendered on `device`."""
         return Rooms(self.config.data.rooms, device, compile=self.config.run.compile_rooms)
 
-    def prepare(self, batch: RoomBatch, generator: torch.Generator, *, far: bool, context: int, jitter: bool) -> Example:
+    def prepare(
+        self, batch: RoomBatch, generator: torch.Generator, *, far: bool, context: int, jitter: bool
+    ) -> Example:
         """Choose inputs and targets, bring their cameras into the scene's frame, encode the pictures."""
         data, model = self.config.data, self.config.model
         device = batch.rgb.device
-        inputs, targets = choose_views(
-            batch.rgb.shape[1], context, data.target_views, far=far, generator=generator
-        )
+        inputs, targets = choose_views(batch.rgb.shape[1], context, data.target_views, far=far, generator=generator)
         count = len(batch.rgb)
         views = torch.randint(len(inputs), (count,), generator=generator, device=device)
         cameras, given = batch.cameras.to(device), batch.cameras[inputs].to(device)
@@ -181,9 +181,7 @@ class SceneTokTask:
     def sheet(self, model: nn.Module, batch: RoomBatch, generator: torch.Generator) -> Image.Image:
         """Inputs, truth, posterior mean and one sample of a few held-out scenes, with the PSNR of the means."""
         assert isinstance(model, Networks)
-        example = self.prepare(
-            batch, generator, far=True, context=self.config.data.context_views, jitter=False
-        )
+        example = self.prepare(batch, generator, far=True, context=self.config.data.context_views, jitter=False)
         tokens = model.compressor(example.context, example.context_rays).mean
         noise = torch.randn(example.target.shape, generator=generator, device=generator.device)
         decode = self.target_autoencoder.decode
@@ -198,7 +196,11 @@ class SceneTokTask:
         for i in range(min(_SHEET_SCENES, len(truth))):
             quality = float(psnr(pictures[1][i], truth[i]).mean())
             rows.append(("inputs", self.context_autoencoder.decode(example.context)[i]))
-            rows += [("truth", truth[i]), (f"mean {quality:.1f} dB", pictures[1][i]), ("sample", pictures[_SHEET_STEPS][i])]
+            rows += [
+                ("truth", truth[i]),
+                (f"mean {quality:.1f} dB", pictures[1][i]),
+                ("sample", pictures[_SHEET_STEPS][i]),
+            ]
         return contact_sheet([(label, frames.cpu()) for label, frames in rows], scale=2)
 
     def export(self, path: Path, state: dict[str, Tensor], metadata: dict[str, str]) -> None:

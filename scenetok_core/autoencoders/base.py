@@ -26,7 +26,7 @@ class LatentSpec:
     def __post_init__(self) -> None:
         if not 1 <= self.leading_frames <= self.frames_per_latent:
             raise ValueError(
-                f"a group of {self.group_frames} frames cannot fill {self.group_latents} latents of {self.frames_per_latent}"
+                f"{self.group_frames} frames cannot fill {self.group_latents} latents of {self.frames_per_latent} frames"
             )
 
     @property
@@ -45,7 +45,9 @@ class LatentSpec:
         """
         batch, frames, *rest = maps.shape
         if frames % self.group_frames:
-            raise ValueError(f"{frames} frames are no whole number of groups of {self.group_frames}; pad the trajectory")
+            raise ValueError(
+                f"{frames} frames are no whole number of groups of {self.group_frames}; pad the trajectory"
+            )
         grouped = maps.reshape(batch, -1, self.group_frames, *rest)
         head, tail = grouped.split([self.leading_frames, self.group_frames - self.leading_frames], dim=2)
         zeros = head.new_zeros(*head.shape[:2], self.frames_per_latent - self.leading_frames, *rest)

@@ -63,7 +63,9 @@ class Compressor(nn.Module):
         side = self.config.ray_map // self.config.ray_patch
         cells = (latents.shape[-2] // self.config.patch, latents.shape[-1] // self.config.patch)
         if cells != (side, side):
-            raise ValueError(f"latents give {cells} cells a view, the ray map gives {(side, side)}; resize the pictures")
+            raise ValueError(
+                f"latents give {cells} cells a view, the ray map gives {(side, side)}; resize the pictures"
+            )
         views, cond = self.y_embed(latents), self.pose_embed(rays[:, :, None])
         head_dim = self.config.hidden // self.config.heads
         rope = AxialRope(cells, head_dim, tile=latents.shape[1], device=latents.device)

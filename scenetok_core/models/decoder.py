@@ -76,9 +76,7 @@ class Decoder(nn.Module):
         period = config.rope_group or latents
         if latents % period:
             raise ValueError(f"a window of {latents} latents is no whole number of groups of {period}")
-        rope = AxialRope(
-            (period, *grid), config.hidden // config.heads, tile=latents // period, device=noisy.device
-        )
+        rope = AxialRope((period, *grid), config.hidden // config.heads, tile=latents // period, device=noisy.device)
         for block, keys_values in zip(self.model.blocks, context, strict=True):
             x = block(x, cond, keys_values, rope)
         out = self.model.final_layer(x, cond).float()

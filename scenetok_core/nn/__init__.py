@@ -1,0 +1,1 @@
+"""The parts the networks are made of."""

@@ -11,7 +11,8 @@ _THETA = 10000.0
 def axis_pairs(head_dim: int, axes: int) -> list[int]:
     """How many rotated pairs each axis gets.
 
-    Pairs are split evenly; with three axes (frame, row, column) a remainder of two goes to row and column, of one to frame.
+    Pairs are split evenly; with three axes (frame, row, column) a remainder of two goes to row and column, of one
+    to frame.
     """
     share, rest = divmod(head_dim // 2, axes)
     return [share + (rest == 1 and i == 0) + (rest == 2 and i > 0) for i in range(axes)]
@@ -23,7 +24,9 @@ class AxialRope:
     `tile` repeats the grid along L: every view (or group of latents) then counts from zero again.
     """
 
-    def __init__(self, grid: tuple[int, ...], head_dim: int, *, tile: int = 1, device: torch.device | None = None) -> None:
+    def __init__(
+        self, grid: tuple[int, ...], head_dim: int, *, tile: int = 1, device: torch.device | None = None
+    ) -> None:
         angles = []
         for axis, pairs in enumerate(axis_pairs(head_dim, len(grid))):
             frequency = _THETA ** (-torch.arange(pairs, device=device, dtype=torch.float32) / pairs)

@@ -33,8 +33,12 @@ from scenetok_core.sampling import Schedule, make_schedule
 RELATIVE_TOLERANCE = 1e-4
 Tensors = dict[str, Tensor]
 Pairs = list[tuple[Tensor, Tensor]]  # (computed, recorded)
-_COMPRESSOR_FIELDS = "hidden depth heads tokens token_dim latent_channels patch ray_map ray_patch mlp_ratio qk_norm norm_eps"
-_DECODER_FIELDS = "hidden depth heads token_dim latent_channels patch ray_map ray_patch mlp_ratio qk_norm norm_eps ray_order"
+_COMPRESSOR_FIELDS = (
+    "hidden depth heads tokens token_dim latent_channels patch ray_map ray_patch mlp_ratio qk_norm norm_eps"
+)
+_DECODER_FIELDS = (
+    "hidden depth heads token_dim latent_channels patch ray_map ray_patch mlp_ratio qk_norm norm_eps ray_order"
+)
 
 
 def golden_parameter(key: str, shape: tuple[int, ...]) -> Tensor:
