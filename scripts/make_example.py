@@ -1,14 +1,15 @@
 """Make the example capture of the repository: `python -m scripts.make_example`.
 
-A room that no training run has seen (its seed is below `HELD_OUT_SEEDS`): a few input views, and the frames of a path
-between them as held-out truth, both as pictures with nerfstudio's `transforms.json`.
+A room that no training run has seen (its seed is below `HELD_OUT_SEEDS`). Input views from a walk, and as held-out truth the
+frames of a path that swings away from that walk, both as pictures with nerfstudio's `transforms.json`.
 """
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
-from PIL import Image
+import torch
 from torch import Tensor
 
 from scenetok_core.captures import write_transforms
@@ -19,8 +20,9 @@ from training.data.rooms import Rooms, RoomsConfig
 FOLDER = Path(__file__).resolve().parent.parent / "workflows" / "example_capture"
 SEED = 307
 SIZE = 192
-FRAMES = 36
-INPUTS = [0, 5, 10, 15, 20, 25, 30, 35]
+FRAMES = 24
+INPUTS = 8
+SIDEWAYS_M, UPWARDS_M, TURN_DEGREES = 0.45, 0.25, 14.0
 QUALITY = 88
 
 
@@ -29,21 +31,34 @@ def main() -> None:
     rooms = Rooms(RoomsConfig(image_size=SIZE, supersample=3, walk_length_m=(1.8, 3.0)))
     scene = rooms.scenes(SEED, 1)
     walk = rooms.walk(scene, SEED, FRAMES)
-    frames = rooms.render(scene, walk)[0][0]
-    cameras = Cameras(walk.c2w[0], walk.K[0], size=(SIZE, SIZE), unit="metric")
-    held_out = [i for i in range(FRAMES) if i not in INPUTS]
-    write_capture("transforms.json", "images", frames, cameras, INPUTS)
-    write_capture("heldout.json", "heldout", frames, cameras, held_out)
+    swung = walk.replace(c2w=swing(walk.c2w))
+    chosen = torch.linspace(0, FRAMES - 1, INPUTS).round().long().tolist()
+    for file, folder, cameras in (("transforms.json", "images", walk[chosen]), ("heldout.json", "heldout", swung)):
+        frames, depth = rooms.render(scene, cameras)
+        assert float(depth.min()) > 0, "the path must stay inside the room"
+        write_capture(file, folder, frames[0], Cameras(cameras.c2w[0], cameras.K[0], (SIZE, SIZE), unit="metric"))
 
 
-def write_capture(file: str, folder: str, frames: Tensor, cameras: Cameras, chosen: list[int]) -> None:
-    """Write the chosen frames as JPEG files and their cameras beside them."""
+def swing(c2w: Tensor) -> Tensor:
+    """The walk [1, V, 4, 4] with one sideways and vertical wave around it and the gaze turned against it."""
+    phase = torch.linspace(0, 2 * math.pi, c2w.shape[1])
+    turn = math.radians(TURN_DEGREES) * -phase.sin()
+    yaw = torch.eye(4).repeat(1, len(phase), 1, 1)
+    yaw[..., 0, 0] = yaw[..., 2, 2] = turn.cos()
+    yaw[..., 0, 2], yaw[..., 2, 0] = turn.sin(), -turn.sin()
+    moved = c2w @ yaw
+    moved[..., :3, 3] += c2w[..., :3, 0] * (SIDEWAYS_M * phase.sin())[:, None]
+    moved[..., :3, 3] -= c2w[..., :3, 1] * (UPWARDS_M * (1 - phase.cos()) / 2)[:, None]
+    return moved
+
+
+def write_capture(file: str, folder: str, frames: Tensor, cameras: Cameras) -> None:
+    """Write the frames [V, 3, H, W] as JPEG files and their cameras beside them."""
     (FOLDER / folder).mkdir(parents=True, exist_ok=True)
-    names = [f"{folder}/{i:03d}.jpg" for i in chosen]
-    for i, name in zip(chosen, names, strict=True):
-        picture: Image.Image = to_image(frames[i])
-        picture.save(FOLDER / name, quality=QUALITY)
-    write_transforms(FOLDER / file, cameras[chosen], names, (SIZE, SIZE))
+    names = [f"{folder}/{i:03d}.jpg" for i in range(len(frames))]
+    for frame, name in zip(frames, names, strict=True):
+        to_image(frame).save(FOLDER / name, quality=QUALITY)
+    write_transforms(FOLDER / file, cameras, names, (SIZE, SIZE))
 
 
 if __name__ == "__main__":

@@ -107,7 +107,8 @@ class TaskConfig:
     time_mean: float = 1.0  # the other times are sigmoid(N(mean, std))
     time_std: float = 1.0
     split_times: float = 0.3  # probability that two groups of targets have noise levels of their own
-    far_share: float = 0.5  # of the batches whose targets lie beyond the inputs, reached when the run is half done
+    far_share: float = 0.8  # of the batches has targets away from the inputs, once this share of the run is done:
+    far_from: float = 0.3  # before, the share grows from zero
     least_context: int = 4  # input views of a batch vary from here to data.context_views
     loss_weight_cap: float = 5.0  # squared error is weighted min(1 / t^2, cap)
     gradient_weight: float = 0.1  # of the L1 loss between picture gradients

@@ -38,22 +38,28 @@ class Example:
 
 
 def choose_views(
-    frames: int, context: int, targets: int, *, far: bool, generator: torch.Generator
+    walk: int, strays: int, context: int, targets: int, *, far: bool, generator: torch.Generator
 ) -> tuple[list[int], list[int]]:
-    """Split a walk of `frames` pictures into inputs and targets.
+    """Inputs and targets among the `walk` frames of a walk and the `strays` behind them.
 
-    Near: both drawn at random, so that targets lie between inputs. Far: the targets are consecutive frames, so that the
-    middle of the gap (or the end of the walk) is far from every input.
+    Inputs are frames of the walk. Far: the targets are strays first, then frames that are no inputs. Near: any frames,
+    inputs among them, which teaches the tokens to carry pictures at all.
     """
-    device = generator.device
-    if not far:
-        order = torch.randperm(frames, generator=generator, device=device).tolist()
-        return sorted(order[:context]), sorted(order[context : context + targets])
-    start = int(torch.randint(frames - targets + 1, (1,), generator=generator, device=device))
-    gap = list(range(start, start + targets))
-    rest = [i for i in range(frames) if i not in gap]
-    picked = torch.randperm(len(rest), generator=generator, device=device)[:context].tolist()
-    return sorted(rest[i] for i in picked), gap
+
+    def shuffled(count: int) -> list[int]:
+        return torch.randperm(count, generator=generator, device=generator.device).tolist()
+
+    inputs = shuffled(walk)[:context]
+    if far:
+        pool = [walk + i for i in shuffled(strays)] + [i for i in shuffled(walk) if i not in inputs]
+    else:
+        pool = shuffled(walk + strays)
+    if len(pool) < targets:
+        raise ValueError(
+            f"{targets} targets besides {context} inputs need more pictures than {walk} frames and {strays} strays; "
+            "raise data.rooms.views or data.rooms.strays"
+        )
+    return sorted(inputs), sorted(pool[:targets])
 
 
 class SceneTokTask:
@@ -89,7 +95,10 @@ class SceneTokTask:
         """Choose inputs and targets, bring their cameras into the scene's frame, encode the pictures."""
         data, model = self.config.data, self.config.model
         device = batch.rgb.device
-        inputs, targets = choose_views(batch.rgb.shape[1], context, data.target_views, far=far, generator=generator)
+        strays = data.rooms.strays
+        inputs, targets = choose_views(
+            batch.rgb.shape[1] - strays, strays, context, data.target_views, far=far, generator=generator
+        )
         count = len(batch.rgb)
         views = torch.randint(len(inputs), (count,), generator=generator, device=device)
         cameras, given = batch.cameras.to(device), batch.cameras[inputs].to(device)
@@ -131,7 +140,7 @@ class SceneTokTask:
 
         def edited(tokens: Tensor) -> Tensor:
             count = tokens.shape[1]
-            if dropping < task.token_drop:
+            if dropping < task.token_drop and progress > task.mean_share / 2:
                 kept = max(1, round(count * (task.token_keep + (1 - task.token_keep) * share)))
                 order = torch.rand(tokens.shape[:2], generator=generator, device=device).argsort(1)[:, :kept]
                 tokens = tokens.gather(1, order[..., None].expand(-1, -1, tokens.shape[-1]))
@@ -149,7 +158,7 @@ class SceneTokTask:
         task, data, device = self.config.task, self.config.data, generator.device
         far, fewer = torch.rand(2, generator=generator, device=device).tolist()
         context = task.least_context + int(fewer * (data.context_views - task.least_context + 1))
-        is_far = far < task.far_share * min(1.0, 2 * progress)
+        is_far = far < task.far_share * min(1.0, progress / task.far_from)
         example = self.prepare(batch, generator, far=is_far, context=context, jitter=True)
         t = self.times(tuple(example.target.shape[:2]), generator, progress)  # type: ignore[arg-type]
         level = t[:, :, None, None, None]

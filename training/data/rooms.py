@@ -15,7 +15,7 @@ from training.data import raycast, shading
 from training.data.dice import Dice
 from training.data.scenes import Scenes, sample_scenes
 from training.data.textures import make_atlas
-from training.data.walks import WalkStyle, sample_walks
+from training.data.walks import WalkStyle, sample_strays, sample_walks
 
 _TILES = (16, 8, 4)
 _RAYS_AT_ONCE = 2**22  # bounds the memory, about 100 bytes a ray
@@ -27,6 +27,7 @@ class RoomsConfig:
 
     image_size: int = 64  # pixels along an edge, a multiple of 4
     views: int = 12  # frames of a walk
+    strays: int = 0  # cameras off the walk, behind its frames in a batch
     supersample: int = 1  # rays along an edge of a pixel
     fov_degrees: tuple[float, float] = (45.0, 80.0)  # one draw a scene
     walk_length_m: tuple[float, float] = (0.8, 3.0)
@@ -110,11 +111,19 @@ class Rooms:
         return rgb.unflatten(0, shape), depth.unflatten(0, shape)
 
     def batch(self, seed: int, scenes: int, *, views: int | None = None) -> RoomBatch:
-        """Walks through `scenes` rooms; equal arguments give equal pictures."""
+        """Walks through `scenes` rooms, then the strays; equal arguments give equal pictures."""
         rooms = self.scenes(seed, scenes)
         cameras = self.walk(rooms, seed, views)
+        if self.config.strays:
+            cameras = self._with_strays(rooms, seed, cameras)
         rgb, depth = self.render(rooms, cameras, gain=self._gain(seed, *cameras.c2w.shape[:2]))
         return RoomBatch(rgb, depth, cameras.to(self.device))
+
+    def _with_strays(self, scenes: Scenes, seed: int, walk: Cameras) -> Cameras:
+        count = self.config.strays
+        strays = sample_strays(scenes, seed, walk.c2w, walk.K[:, 0, 0, 0], count)
+        K = torch.cat([walk.K, walk.K[:, :1].expand(-1, count, -1, -1)], 1)
+        return walk.replace(c2w=torch.cat([walk.c2w, strays], 1), K=K)
 
     def _gain(self, seed: int, scenes: int, views: int) -> Tensor:
         dice, stops = Dice(seed, 3), self.config.exposure_jitter

@@ -18,6 +18,9 @@ _PROBES = 4
 _ENOUGH_CLEARANCE = 0.45
 _ENOUGH_DEPTH = 2.5
 _LEAST_CLEARANCE = 0.3
+_STRAY_DRAWS = 6
+_STRAY_OFFSET_M = (0.9, 0.3)  # over the ground, in height
+_STRAY_TURN_DEGREES, _STRAY_TILT_DEGREES = 40.0, 10.0
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,38 @@ def sample_walks(scenes: Scenes, seed: int, views: int, style: WalkStyle) -> tup
     return poses[torch.arange(n), best], focal
 
 
+def sample_strays(scenes: Scenes, seed: int, walk: Tensor, focal: Tensor, count: int) -> Tensor:
+    """Single cameras off the walks, on the CPU: moved and turned away from a random frame, clear of things.
+
+    Args:
+        scenes: B scenes.
+        seed: of the draws.
+        walk: [B, V, 4, 4] poses of the walks.
+        focal: [B] as for the walks.
+        count: cameras a scene.
+
+    Returns:
+        c2w [B, count, 4, 4], the best-seeing of `_STRAY_DRAWS` random candidates for each.
+    """
+    dice, n, draws = Dice(seed, 4), len(scenes), count * _STRAY_DRAWS
+    frame = dice.integers(0, walk.shape[1], n, draws)
+    source = walk[torch.arange(n)[:, None], frame]
+    forward, (away, rise) = source[..., :3, 2], _STRAY_OFFSET_M
+    yaw = torch.atan2(forward[..., 0], forward[..., 2]) + math.radians(_STRAY_TURN_DEGREES) * dice.uniform(
+        -1, 1, n, draws
+    )
+    pitch = torch.asin(-forward[..., 1].clamp(-1, 1)) + math.radians(_STRAY_TILT_DEGREES) * dice.uniform(
+        -1, 1, n, draws
+    )
+    position = source[..., :3, 3] + dice.uniform(-1, 1, n, draws, 3) * torch.tensor([away, rise, away])
+    poses = look(position, yaw, pitch)
+    depth, thing = _probe(scenes, poses[:, :, None], focal)
+    crowded = 20 * (_LEAST_CLEARANCE - _clearance(scenes, position[:, :, None, ::2])).clamp_min(0)
+    score = (_merit(depth, thing) - crowded).view(n, count, _STRAY_DRAWS)
+    best = score.argmax(-1) + torch.arange(count) * _STRAY_DRAWS
+    return poses[torch.arange(n)[:, None], best]
+
+
 def look(position: Tensor, yaw: Tensor, pitch: Tensor) -> Tensor:
     """OpenCV poses [..., 4, 4] at `position` [..., 3]; yaw turns from +z towards +x, pitch looks down."""
     zero = torch.zeros_like(yaw)
@@ -94,6 +129,17 @@ def _clearest(
     dice: Dice, scenes: Scenes, ground: Tensor, heading: Tensor, passing: Tensor, style: WalkStyle
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The `_KEPT` paths of each scene with the best clearance, and that clearance [B, K] in metres."""
+    clearance = _clearance(scenes, ground)
+    wanted = dice.flip(style.through_doors, len(scenes), 1)
+    score = clearance.clamp_max(_ENOUGH_CLEARANCE) * 2 + (passing == wanted) * 0.6
+    score = score + dice.uniform(0, 0.3, *clearance.shape) - 20 * (_LEAST_CLEARANCE - clearance).clamp_min(0)
+    best = score.topk(_KEPT, 1).indices
+    kept = ground.gather(1, best[..., None, None].expand(-1, -1, *ground.shape[2:]))
+    return kept, heading.gather(1, best), passing.gather(1, best), clearance.gather(1, best)
+
+
+def _clearance(scenes: Scenes, ground: Tensor) -> Tensor:
+    """Smallest distance [B, P], in metres over the ground, of the points [B, P, V, 2] to things and outer walls."""
     obstacles = scenes.obstacles[:, None, None]  # [B, 1, 1, N, 4]
     x, z = ground[..., :1], ground[..., 1:]
     dx = torch.maximum(obstacles[..., 0] - x, x - obstacles[..., 1])
@@ -101,13 +147,7 @@ def _clearest(
     outside = torch.hypot(dx.clamp_min(0), dz.clamp_min(0)) + torch.maximum(dx, dz).clamp_max(0)
     half = scenes.geometry.primitives[:, -1, 3:6][:, None, None]
     shell = torch.minimum(half[..., 0] - x[..., 0].abs(), half[..., 2] - z[..., 0].abs())
-    clearance = torch.minimum(outside.amin(-1), shell).amin(-1)  # [B, P]
-    wanted = dice.flip(style.through_doors, len(scenes), 1)
-    score = clearance.clamp_max(_ENOUGH_CLEARANCE) * 2 + (passing == wanted) * 0.6
-    score = score + dice.uniform(0, 0.3, *clearance.shape) - 20 * (_LEAST_CLEARANCE - clearance).clamp_min(0)
-    best = score.topk(_KEPT, 1).indices
-    kept = ground.gather(1, best[..., None, None].expand(-1, -1, *ground.shape[2:]))
-    return kept, heading.gather(1, best), passing.gather(1, best), clearance.gather(1, best)
+    return torch.minimum(outside.amin(-1), shell).amin(-1)
 
 
 def _draw_gazes(dice: Dice, heading: Tensor, passing: Tensor, time: Tensor, style: WalkStyle) -> tuple[Tensor, Tensor]:
