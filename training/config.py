@@ -143,8 +143,10 @@ class TrainConfig:
             f"data.context_views {data.context_views} is more than model.context_views {model.context_views}",
         )
         _require(
-            data.context_views + data.target_views <= data.rooms.views,
-            f"data.rooms.views {data.rooms.views} is less than data.context_views + data.target_views",
+            data.context_views <= data.rooms.views
+            and data.context_views + data.target_views <= data.rooms.views + data.rooms.strays,
+            f"data.rooms.views {data.rooms.views} and strays {data.rooms.strays} are too few for {data.context_views} inputs "
+            f"and {data.target_views} targets",
         )
 
 
