@@ -92,8 +92,8 @@ def _refuse_pickle(path: Path) -> None:
         torch.load(path, map_location="meta", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         raise ValueError(
-            f"{path.name} holds Python objects besides tensors, or is damaged; it was not loaded, because that could run "
-            f"code from the file. Use the .safetensors version of this model ({str(error).splitlines()[0][:120]})"
+            f"{path.name} holds Python objects besides tensors, or is damaged; it was not loaded, because that could "
+            f"run code from the file. Use the .safetensors version of this model ({str(error).splitlines()[0][:120]})"
         ) from error
     raise ValueError(
         f"{path.name} is a pickled file without a model configuration; use a .safetensors checkpoint, such as "

@@ -13,7 +13,7 @@ from .camera import fit_cameras, fit_views, ray_features, scene_scale, to_scene_
 from .checkpoints import load_checkpoint, load_networks, model_hash
 from .configs import SceneTokConfig
 from .models.networks import Networks, sample_latents
-from .sampling import Progress, Schedule, make_schedule
+from .sampling import Preview, Progress, Schedule, make_schedule
 from .selection import middle_view, select_views, sharpness
 from .types import Cameras, SceneTokens, Views
 
@@ -185,9 +185,12 @@ class SceneTok:
         return self.target_autoencoder.decode(latents)[0, :frames].float().cpu()
 
     def _with_frames(self, progress: Progress, frames: int) -> Progress:
-        def report(done: int, total: int, preview: object) -> None:
-            decode = self.target_autoencoder.decode
-            progress(done, total, lambda: decode(preview())[0, :frames].cpu() if callable(preview) else torch.empty(0))
+        def report(done: int, total: int, latents: Preview | None) -> None:
+            def preview() -> Tensor:
+                assert latents is not None, "denoise always offers its clean estimate"
+                return self.target_autoencoder.decode(latents())[0, :frames].cpu()
+
+            progress(done, total, preview)
 
         return report
 

@@ -56,8 +56,8 @@ def _check_intrinsics(K: Tensor) -> None:
     focal, centre = K[..., (0, 1), (0, 1)], K[..., :2, 2]
     if float(centre.max()) > _LARGEST_NORMALISED_CENTRE or float(focal.max()) > _LARGEST_NORMALISED_FOCAL:
         raise ValueError(
-            f"K looks like pixels (largest focal {float(focal.max()):.4g}, centre {float(centre.max()):.4g}); divide row 0 "
-            "by the picture width and row 1 by its height"
+            f"K looks like pixels (focal up to {float(focal.max()):.4g}, centre {float(centre.max()):.4g}); divide row "
+            "0 by the picture width and row 1 by its height"
         )
     if float(focal.min()) <= 0:
         raise ValueError(

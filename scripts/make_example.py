@@ -1,7 +1,7 @@
 """Make the example capture of the repository: `python -m scripts.make_example`.
 
-A room that no training run has seen (its seed is below `HELD_OUT_SEEDS`). Input views from a walk, and as held-out truth the
-frames of a path that swings away from that walk, both as pictures with nerfstudio's `transforms.json`.
+A room that no training run has seen (its seed is below `HELD_OUT_SEEDS`). Input views from a walk, and as held-out
+truth the frames of a path that swings away from that walk, both as pictures with nerfstudio's `transforms.json`.
 """
 
 from __future__ import annotations

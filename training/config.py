@@ -145,8 +145,8 @@ class TrainConfig:
         _require(
             data.context_views <= data.rooms.views
             and data.context_views + data.target_views <= data.rooms.views + data.rooms.strays,
-            f"data.rooms.views {data.rooms.views} and strays {data.rooms.strays} are too few for {data.context_views} inputs "
-            f"and {data.target_views} targets",
+            f"data.rooms.views {data.rooms.views} and strays {data.rooms.strays} are too few for "
+            f"{data.context_views} inputs and {data.target_views} targets",
         )
 
 

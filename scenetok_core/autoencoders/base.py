@@ -26,7 +26,7 @@ class LatentSpec:
     def __post_init__(self) -> None:
         if not 1 <= self.leading_frames <= self.frames_per_latent:
             raise ValueError(
-                f"{self.group_frames} frames cannot fill {self.group_latents} latents of {self.frames_per_latent} frames"
+                f"{self.group_frames} frames cannot fill {self.group_latents} latents of {self.frames_per_latent}"
             )
 
     @property
