@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import pickle
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,7 +24,9 @@ from .types import SceneTokens
 
 CHECKPOINT_FORMAT = "scenetok-checkpoint-1"
 SCENE_FORMAT = "scenetok-scene-1"
+_SCENE_TENSORS = ("tokens", "reference_c2w", "cameras.c2w", "cameras.K")
 _PICKLED = {".ckpt", ".pt", ".pth", ".bin"}
+_LARGEST_EXAMINED = 16 * 2**20  # bytes
 _LISTED = 5
 
 
@@ -88,12 +89,19 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _refuse_pickle(path: Path) -> None:
+    """Raise `ValueError`; small files are examined, without running their code, to say what is wrong with them."""
+    if path.stat().st_size > _LARGEST_EXAMINED:
+        raise ValueError(
+            f"{path.name} is a pickled file; it was not loaded, because that could run code from the file. Use the "
+            ".safetensors version of this model"
+        )
     try:
         torch.load(path, map_location="meta", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except Exception as error:  # a damaged pickle can raise anything
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise ValueError(
             f"{path.name} holds Python objects besides tensors, or is damaged; it was not loaded, because that could "
-            f"run code from the file. Use the .safetensors version of this model ({str(error).splitlines()[0][:120]})"
+            f"run code from the file. Use the .safetensors version of this model ({reason})"
         ) from error
     raise ValueError(
         f"{path.name} is a pickled file without a model configuration; use a .safetensors checkpoint, such as "
@@ -102,10 +110,11 @@ def _refuse_pickle(path: Path) -> None:
 
 
 def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], SceneTokConfig, dict[str, str]]:
-    """Weights, configuration and metadata of a checkpoint.
+    """Weights, configuration and metadata of a checkpoint; `model_hash` in the metadata is that of these weights.
 
     Raises:
-        ValueError: unreadable file, or one that is not a checkpoint of this project.
+        ValueError: unreadable file, one that is not a checkpoint of this project, or one whose weights are not those
+            that it was written with.
     """
     tensors, metadata = read_tensors(path)
     if metadata.get("format") != CHECKPOINT_FORMAT:
@@ -118,7 +127,14 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], SceneTokConfig
         config = from_dict(SceneTokConfig, json.loads(metadata.get("config", "")))
     except ValueError as error:
         raise ValueError(f"{Path(path).name} has an unreadable configuration: {error}") from error
-    return tensors, config, metadata
+    actual = model_hash(tensors)
+    stored = metadata.get("model_hash", actual)
+    if stored != actual:
+        raise ValueError(
+            f"{Path(path).name} was changed after it was written: its weights have the hash {actual}, its metadata says "
+            f"{stored}; copy or download it again, or write changed weights with save_checkpoint"
+        )
+    return tensors, config, {**metadata, "model_hash": actual}
 
 
 def load_networks(
@@ -181,7 +197,7 @@ def load_scene(path: str | Path) -> SceneTokens:
     """Read a scene that `save_scene` wrote; tokens as float32.
 
     Raises:
-        ValueError: unreadable file, or one that is not a scene.
+        ValueError: unreadable file, one that is not a scene, or a scene with missing or impossible parts.
     """
     tensors, metadata = read_tensors(path)
     if metadata.get("format") != SCENE_FORMAT:
@@ -189,13 +205,23 @@ def load_scene(path: str | Path) -> SceneTokens:
         raise ValueError(
             f"{Path(path).name} is {what} (expected format {SCENE_FORMAT!r}); choose a file of saved tokens"
         )
-    data: dict[str, Any] = json.loads(metadata["scene"])
-    data["cameras"] = {**data["cameras"], "c2w": tensors["cameras.c2w"], "K": tensors["cameras.K"]}
-    return SceneTokens.from_dict(
-        {
-            **data,
-            "tokens": tensors["tokens"].float(),
-            "reference_c2w": tensors["reference_c2w"],
-            "mask": tensors.get("mask"),
-        }
-    )
+    try:
+        return _scene(tensors, metadata)
+    except (
+        ValueError,
+        TypeError,
+        AttributeError,
+        LookupError,
+    ) as error:  # values of other types, in a file that others wrote
+        raise ValueError(f"{Path(path).name} is no complete scene: {error}; encode the views again") from error
+
+
+def _scene(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> SceneTokens:
+    plain: dict[str, Any] = json.loads(metadata.get("scene", "{}"))
+    missing = [f"tensor {name!r}" for name in _SCENE_TENSORS if name not in tensors]
+    missing += [f"metadata 'scene' {name!r}" for name in ("scene_scale", "cameras") if name not in plain]
+    if missing:
+        raise ValueError(f"{', '.join(missing)} missing")
+    cameras = {**plain["cameras"], "c2w": tensors["cameras.c2w"], "K": tensors["cameras.K"]}
+    values = {"tokens": tensors["tokens"].float(), "reference_c2w": tensors["reference_c2w"]}
+    return SceneTokens.from_dict({**plain, **values, "cameras": cameras, "mask": tensors.get("mask")})

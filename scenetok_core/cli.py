@@ -1,73 +1,147 @@
-"""Command line: `python -m scenetok_core encode | render | info`."""
+"""Command line: `python -m scenetok_core encode | render | leave-out | info`."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
+import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, get_type_hints
 
 import torch
 from tqdm import tqdm
 
 from .captures import open_capture
 from .checkpoints import CHECKPOINT_FORMAT, load_scene, read_tensors, save_scene
+from .configs import convert
+from .leave_out import leave_out
 from .pipeline import SceneTok
-from .sampling import Preview, Progress
-from .trajectories import PRESETS, make_trajectory
+from .sheets import save_image
+from .trajectories import PRESETS, make_trajectory, preset_options
 from .types import SceneTokens
 from .video import write_video
 
 _DEVICES = "cuda" if torch.cuda.is_available() else "cpu"
+_SCENES, _VIDEOS, _PICTURES = (".safetensors",), (".mp4",), (".png", ".jpg", ".webp")
 
 
 def _scale(text: str) -> str | float:
     return text if text in ("auto", "none") else float(text)
 
 
-def _bar(label: str) -> tuple[tqdm, Progress]:
-    bar = tqdm(desc=label, unit="step")
+@contextmanager
+def _bar(label: str, unit: str = "step") -> Iterator[Callable[..., None]]:
+    """A progress bar, as the callback (done, total, ...) that moves it."""
+    with tqdm(desc=label, unit=unit) as bar:
 
-    def report(done: int, total: int, preview: Preview | None) -> None:
-        bar.total = total
-        bar.update(done - bar.n)
+        def report(done: int, total: int, *_: object) -> None:
+            if done < bar.n:  # the next pass of several
+                bar.reset()
+            bar.total = total
+            bar.update(done - bar.n)
 
-    return bar, report
+        yield report
 
 
 def _model(arguments: argparse.Namespace) -> SceneTok:
+    try:
+        torch.zeros(1, device=arguments.device).item()
+    except (RuntimeError, AssertionError) as error:  # AssertionError: a torch without this kind of device
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {arguments.device!r} is not usable ({reason}); try --device cpu") from error
     return SceneTok.load(arguments.checkpoint, device=arguments.device)
 
 
+def _check_every(every: int, least: int) -> None:
+    if every < least:
+        raise ValueError(f"--every must be at least {least}, got {every}")
+
+
+def _check_output(path: Path, suffixes: Sequence[str]) -> None:
+    """Refuse before any work what could not be written after it."""
+    if path.suffix.lower() not in suffixes:
+        raise ValueError(f"--out must end in {' or '.join(suffixes)}, got {path.name!r}")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise ValueError(f"cannot write {path}: {path if path.is_dir() else folder} is no folder to write files to")
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(f"cannot write {path}: {error.strerror or error}") from error
+
+
 def _encode(arguments: argparse.Namespace) -> None:
+    _check_every(arguments.every, 1)
+    _check_output(arguments.out, _SCENES)
     model = _model(arguments)
     capture = open_capture(arguments.capture)
-    every = capture.subset(list(range(0, len(capture), arguments.every)))
-    views = every.load(size=model.config.image_size, progress=_files_bar(len(every)))
-    bar, progress = _bar("encode")
-    with bar:
+    every = capture.subset(slice(None, None, arguments.every))
+    with _bar("read", "picture") as progress:
+        views = every.load(size=model.config.image_size, progress=progress)
+    with _bar("encode") as progress:
         scene = model.encode(views, reference=arguments.reference, scale=arguments.scene_scale, progress=progress)
-    save_scene(arguments.out, scene)
+    with _writing(arguments.out):
+        save_scene(arguments.out, scene)
     print(
         f"{arguments.out}: {len(scene.tokens)} tokens x {scene.tokens.shape[1]} from {len(scene.cameras)} of "
-        f"{len(views)} views, {Path(arguments.out).stat().st_size / 1024:.1f} KiB, scene scale {scene.scene_scale:.4g}"
+        f"{len(views)} views, {arguments.out.stat().st_size / 1024:.1f} KiB, scene scale {scene.scene_scale:.4g}"
     )
 
 
-def _files_bar(total: int) -> object:
-    bar = tqdm(total=total, desc="read", unit="picture")
-    return lambda done, _total, *_rest: bar.update(done - bar.n)
+def _path_options(preset: str, settings: Sequence[str]) -> dict[str, Any]:
+    """`name=value` texts as the options of a preset. Raises `ValueError` for unknown names and wrong values."""
+    known, hints = preset_options(preset), get_type_hints(PRESETS[preset])
+    options = {}
+    for setting in settings:
+        name, separator, text = setting.partition("=")
+        if not separator or name not in known:
+            listed = ", ".join(f"{option}={default}" for option, default in known.items())
+            raise ValueError(
+                f"--set {setting!r} is no option of trajectory {preset!r}; it takes name=value of {listed}"
+            )
+        value = _keys(text) if name == "keys" else convert(hints[name], _plain(text), f"{preset}.{name}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"setting {preset}.{name} must be a finite number, got {text}")
+        options[name] = value
+    return options
+
+
+def _plain(text: str) -> object:
+    """A number, true, false or null of JSON; any other text is kept."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def _keys(text: str) -> str:
+    if text.lstrip().startswith("["):
+        return text
+    try:
+        return Path(text).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"setting keyframes.keys must be a JSON list or a file of one, got {text!r} ({error})"
+        ) from error
 
 
 def _render(arguments: argparse.Namespace) -> None:
+    _check_output(arguments.out, _VIDEOS)
+    options = _path_options(arguments.trajectory, arguments.set)
     scene = load_scene(arguments.scene)
+    cameras = make_trajectory(arguments.trajectory, scene.cameras, arguments.frames, **options)
     model = _model(arguments)
-    cameras = make_trajectory(arguments.trajectory, scene.cameras, arguments.frames)
-    bar, progress = _bar("render")
     began = time.perf_counter()
-    with bar:
+    with _bar("render") as progress:
         frames = model.render(
             scene,
             cameras,
@@ -76,9 +150,29 @@ def _render(arguments: argparse.Namespace) -> None:
             generator=torch.Generator().manual_seed(arguments.seed),
             progress=progress,
         )
-    write_video(arguments.out, frames, fps=arguments.fps)
+    with _writing(arguments.out):
+        write_video(arguments.out, frames, fps=arguments.fps)
     height, width = frames.shape[-2:]
     print(f"{arguments.out}: {len(frames)} frames {width}x{height} in {time.perf_counter() - began:.1f} s")
+
+
+def _leave_out(arguments: argparse.Namespace) -> None:
+    _check_every(arguments.every, 2)
+    if arguments.out is not None:
+        _check_output(arguments.out, _PICTURES)
+    model = _model(arguments)
+    capture = open_capture(arguments.capture)
+    with _bar("read", "picture") as progress:
+        views = capture.load(size=model.config.image_size, progress=progress)
+    with _bar("render") as progress:
+        result = leave_out(model, views, arguments.every, seed=arguments.seed, progress=progress)
+    print(f"PSNR of {len(result.truth)} left-out views, from {len(result.inputs)} inputs ({len(views)} views in all)")
+    for name, value in result.scores().items():
+        print(f"{value:6.2f} dB  {name}")
+    if arguments.out is not None:
+        with _writing(arguments.out):
+            save_image(arguments.out, result.sheet())
+        print(arguments.out)
 
 
 def _info(arguments: argparse.Namespace) -> None:
@@ -105,35 +199,67 @@ def _describe(scene: SceneTokens) -> dict[str, object]:
     }
 
 
+def _add_encode(parser: argparse.ArgumentParser) -> None:
+    _add_capture(parser)
+    parser.add_argument("--out", required=True, type=Path, help="scene file to write (.safetensors)")
+    parser.add_argument("--every", type=int, default=1, help="use every n-th view (default 1)")
+    parser.add_argument(
+        "--reference",
+        type=int,
+        help="view whose camera is the origin, counted from 0 among the views that --every leaves (default: the most "
+        "central one)",
+    )
+    parser.add_argument("--scene-scale", type=_scale, default="auto", help="auto, none, or a factor (default auto)")
+    _add_model(parser)
+    parser.set_defaults(run=_encode)
+
+
+def _add_render(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("scene", help="scene file written by encode")
+    parser.add_argument("--trajectory", default="follow", choices=sorted(PRESETS), help="camera path (default follow)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="option of the camera path (repeatable), e.g. degrees=120 for orbit, keys=FILE_OR_JSON for keyframes",
+    )
+    parser.add_argument("--frames", type=int, default=48, help="frames to render (default 48)")
+    parser.add_argument("--steps", type=int, help="sampling steps; 1 is the posterior mean (default: the model's)")
+    parser.add_argument("--guidance", type=float, help="classifier-free guidance (default: the model's)")
+    parser.add_argument("--seed", type=int, default=0, help="noise seed (default 0)")
+    parser.add_argument("--fps", type=float, default=24.0, help="frames per second of the video (default 24)")
+    parser.add_argument("--out", required=True, type=Path, help="video file to write (.mp4)")
+    _add_model(parser)
+    parser.set_defaults(run=_render)
+
+
+def _add_leave_out(parser: argparse.ArgumentParser) -> None:
+    _add_capture(parser)
+    parser.add_argument("--every", type=int, required=True, help="encode every n-th view, render those between")
+    parser.add_argument("--seed", type=int, default=0, help="noise seed (default 0)")
+    parser.add_argument("--out", type=Path, help="contact sheet to write (.png): inputs, truth, mean, sample")
+    _add_model(parser)
+    parser.set_defaults(run=_leave_out)
+
+
+def _add_capture(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "capture", help="transforms.json, COLMAP folder, RealEstate10K text, or folder with cameras.json"
+    )
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--checkpoint", required=True, help="model checkpoint (.safetensors)")
+    parser.add_argument("--device", default=_DEVICES, help=f"torch device (default {_DEVICES})")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m scenetok_core", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-
-    encode = commands.add_parser("encode", help="posed pictures -> scene tokens")
-    encode.add_argument(
-        "capture", help="transforms.json, COLMAP folder, RealEstate10K text, or folder with cameras.json"
-    )
-    encode.add_argument("--out", required=True, help="scene file to write (.safetensors)")
-    encode.add_argument("--every", type=int, default=1, help="use every n-th view (default 1)")
-    encode.add_argument("--reference", type=int, help="view whose camera is the origin (default: the most central one)")
-    encode.add_argument("--scene-scale", type=_scale, default="auto", help="auto, none, or a factor (default auto)")
-    encode.set_defaults(run=_encode)
-
-    render = commands.add_parser("render", help="scene tokens + camera path -> video")
-    render.add_argument("scene", help="scene file written by encode")
-    render.add_argument("--trajectory", default="follow", choices=sorted(PRESETS), help="camera path (default follow)")
-    render.add_argument("--frames", type=int, default=48, help="frames to render (default 48)")
-    render.add_argument("--steps", type=int, help="sampling steps; 1 is the posterior mean (default: the model's)")
-    render.add_argument("--guidance", type=float, help="classifier-free guidance (default: the model's)")
-    render.add_argument("--seed", type=int, default=0, help="noise seed (default 0)")
-    render.add_argument("--fps", type=float, default=24.0, help="frames per second of the video (default 24)")
-    render.add_argument("--out", required=True, help="video file to write (.mp4)")
-    render.set_defaults(run=_render)
-
-    for command in (encode, render):
-        command.add_argument("--checkpoint", required=True, help="model checkpoint (.safetensors)")
-        command.add_argument("--device", default=_DEVICES, help=f"torch device (default {_DEVICES})")
-
+    _add_encode(commands.add_parser("encode", help="posed pictures -> scene tokens"))
+    _add_render(commands.add_parser("render", help="scene tokens + camera path -> video"))
+    _add_leave_out(commands.add_parser("leave-out", help="score renderings of views that were not encoded"))
     info = commands.add_parser("info", help="what a checkpoint or scene file holds")
     info.add_argument("file")
     info.set_defaults(run=_info)

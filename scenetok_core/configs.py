@@ -6,11 +6,14 @@ A configuration is stored as JSON in the metadata of every checkpoint, so a file
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from .autoencoders import LatentSpec
 
 T = TypeVar("T")
 
@@ -22,6 +25,24 @@ ScheduleName = Literal["full_sequence", "autoregressive", "pyramid"]
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ValueError(message)
+
+
+def _require_positive(section: str, config: Any, names: str) -> None:
+    """Names are parted by spaces; None, where a setting allows it, is not checked."""
+    for name in names.split():
+        value = getattr(config, name)
+        positive = value is None or (math.isfinite(value) and value > 0)
+        _require(positive, f"{section}{name} must be positive, got {value}")
+
+
+def _require_network(section: str, config: CompressorConfig | DecoderConfig, more: str) -> None:
+    shared = "hidden depth heads token_dim latent_channels patch ray_map ray_patch mlp_ratio norm_eps"
+    _require_positive(section, config, f"{shared} {more}")
+    _require(config.hidden % config.heads == 0, f"{section}hidden {config.hidden} must divide by heads {config.heads}")
+    _require(
+        config.ray_map % config.ray_patch == 0,
+        f"{section}ray_map {config.ray_map} must be a multiple of ray_patch {config.ray_patch}",
+    )
 
 
 @dataclass(frozen=True)
@@ -39,12 +60,12 @@ class CompressorConfig:
     ray_patch: int = 16  # rays per token side
     mlp_ratio: float = 4.0
     qk_norm: bool = False
-    norm_eps: float | None = None  # None: torch's default for the dtype, as the released models
+    norm_eps: float | None = None  # None: the epsilon of float32, in which norms are computed; as released
+    ray_input: bool = False  # add the ray embedding to the view tokens too, not only to adaLN
     posterior: Literal["gaussian", "normalised"] = "gaussian"  # normalised: unit-variance points, no sampling
 
     def __post_init__(self) -> None:
-        _require(self.hidden % self.heads == 0, f"compressor.hidden {self.hidden} must divide by heads {self.heads}")
-        _require(self.ray_map % self.ray_patch == 0, "compressor.ray_map must be a multiple of ray_patch")
+        _require_network("compressor.", self, "tokens")
 
 
 @dataclass(frozen=True)
@@ -70,8 +91,7 @@ class DecoderConfig:
     null_tokens: bool = True  # learnt unconditional token, needed for guidance
 
     def __post_init__(self) -> None:
-        _require(self.hidden % self.heads == 0, f"decoder.hidden {self.hidden} must divide by heads {self.heads}")
-        _require(self.ray_map % self.ray_patch == 0, "decoder.ray_map must be a multiple of ray_patch")
+        _require_network("decoder.", self, "frames_per_latent rope_group")
 
 
 @dataclass(frozen=True)
@@ -84,6 +104,19 @@ class SamplingConfig:
     window: int = 8  # latents in one pass
     clean_targets: int = 4  # finished latents kept as context when the window slides
     schedule: ScheduleName = "full_sequence"
+    uncertainty: int = 1  # pyramid schedule: steps between the starts of neighbouring latents
+
+    def __post_init__(self) -> None:
+        _require_positive("sampling.", self, "steps shift window")
+        _require(math.isfinite(self.guidance), f"sampling.guidance must be a finite number, got {self.guidance}")
+        _require(
+            0 <= self.clean_targets < self.window,
+            f"sampling.clean_targets must be at least 0 and less than window {self.window}, got {self.clean_targets}",
+        )
+        _require(
+            0 <= self.uncertainty <= self.steps,
+            f"sampling.uncertainty must be between 0 and steps {self.steps}, got {self.uncertainty}",
+        )
 
 
 @dataclass(frozen=True)
@@ -107,7 +140,44 @@ class SceneTokConfig:
             self.compressor.token_dim == self.decoder.token_dim,
             f"compressor.token_dim {self.compressor.token_dim} and decoder.token_dim {self.decoder.token_dim} differ",
         )
-        _require(self.scene_extent > 0, f"scene_extent must be positive, got {self.scene_extent}")
+        _require_positive("", self, "image_size context_views scene_extent")
+        factors = (*self.context_focal, *self.target_focal)
+        _require(all(f > 0 for f in factors), f"context_focal and target_focal must be positive, got {factors}")
+
+    def check_latents(self, context: LatentSpec, target: LatentSpec) -> None:
+        """Check that pictures, autoencoders, patches and ray maps give both networks matching grids.
+
+        Args:
+            context: latents of the input views.
+            target: latents of the rendered frames.
+
+        Raises:
+            ValueError: sizes that do not fit together; the message gives the numbers.
+        """
+        self._check_grid("compressor", self.compressor, self.context_autoencoder, context)
+        self._check_grid("decoder", self.decoder, self.target_autoencoder, target)
+        _require(
+            self.decoder.frames_per_latent == target.frames_per_latent,
+            f"decoder.frames_per_latent {self.decoder.frames_per_latent} differs from the {target.frames_per_latent} "
+            f"of {self.target_autoencoder!r}",
+        )
+
+    def _check_grid(
+        self, section: str, network: CompressorConfig | DecoderConfig, autoencoder: str, spec: LatentSpec
+    ) -> None:
+        _require(
+            network.latent_channels == spec.channels,
+            f"{section}.latent_channels {network.latent_channels} differs from the {spec.channels} channels of "
+            f"{autoencoder!r}",
+        )
+        pixels, rays = spec.spatial * network.patch, network.ray_map // network.ray_patch
+        _require(
+            pixels * rays == self.image_size,
+            f"image_size {self.image_size} does not fit the {section}: {autoencoder!r} makes latent cells of "
+            f"{spec.spatial} pixels and {section}.patch is {network.patch}, so a token covers {pixels} pixels, but "
+            f"{section}.ray_map {network.ray_map} in patches of {network.ray_patch} gives {rays} tokens a side, "
+            f"{pixels * rays} pixels",
+        )
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -136,10 +206,15 @@ def from_dict(cls: type[T], data: Mapping[str, Any], where: str = "") -> T:
     ]
     if required:
         raise ValueError(f"setting {where}{required[0]} is missing ({cls.__name__} has no default for it)")
-    return cls(**{name: _convert(hints[name], value, f"{where}{name}") for name, value in data.items()})
+    return cls(**{name: convert(hints[name], value, f"{where}{name}") for name, value in data.items()})
 
 
-def _convert(hint: Any, value: Any, where: str) -> Any:
+def convert(hint: Any, value: Any, where: str) -> Any:
+    """`value` as the type `hint` (int to float, list to tuple, table to dataclass); nothing else is converted.
+
+    Raises:
+        ValueError: another type; the message calls the value `where`.
+    """
     origin = get_origin(hint)
     if origin in (typing.Union, types.UnionType):
         return _convert_union(hint, value, where)
@@ -160,10 +235,10 @@ def _convert_union(hint: Any, value: Any, where: str) -> Any:
         return None
     for option in options[:-1]:
         try:
-            return _convert(option, value, where)
+            return convert(option, value, where)
         except ValueError:
             continue
-    return _convert(options[-1], value, where)
+    return convert(options[-1], value, where)
 
 
 def _convert_tuple(items: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
@@ -174,7 +249,7 @@ def _convert_tuple(items: tuple[Any, ...], value: Any, where: str) -> tuple[Any,
     if len(items) != len(value):
         raise ValueError(f"setting {where} must have {len(items)} entries, got {len(value)}: {value!r}")
     return tuple(
-        _convert(item, entry, f"{where}[{i}]") for i, (item, entry) in enumerate(zip(items, value, strict=True))
+        convert(item, entry, f"{where}[{i}]") for i, (item, entry) in enumerate(zip(items, value, strict=True))
     )
 
 

@@ -15,7 +15,16 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:
-    """Structural similarity per picture (Wang et al. 2004, Gaussian window 11, sigma 1.5): [..., 3, H, W] -> [...]."""
+    """Structural similarity per picture (Wang et al. 2004, Gaussian window 11, sigma 1.5): [..., 3, H, W] -> [...].
+
+    Raises:
+        ValueError: different shapes, or a side below the 11 pixels of the window.
+    """
+    if a.shape != b.shape or min(a.shape[-2:]) < _WINDOW:
+        raise ValueError(
+            f"ssim compares pictures of one shape with sides of at least {_WINDOW} pixels, got {list(a.shape)} and "
+            f"{list(b.shape)}"
+        )
     lead = a.shape[:-3]
     x, y = (t.float().reshape(-1, 1, *t.shape[-2:]) for t in (a, b))
     taps = torch.arange(_WINDOW, device=x.device) - _WINDOW // 2

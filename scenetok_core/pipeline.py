@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .autoencoders import Autoencoder, build_autoencoder
 from .camera import fit_cameras, fit_views, ray_features, scene_scale, to_scene_frame
-from .checkpoints import load_checkpoint, load_networks, model_hash
+from .checkpoints import load_checkpoint, load_networks
 from .configs import SceneTokConfig
 from .models.networks import Networks, sample_latents
 from .sampling import Preview, Progress, Schedule, make_schedule
@@ -38,16 +38,19 @@ class SceneTok:
             dtype: dtype of the weights; None is float32 on a CPU and bfloat16 elsewhere. Poses and rays stay float32.
 
         Raises:
-            ValueError: the file is unreadable or does not fit its configuration.
+            ValueError: the file is unreadable, was changed, does not fit its configuration, or the sizes in that do not
+                fit together.
         """
         state, config, metadata = load_checkpoint(path)
+        context, target = (build_autoencoder(name) for name in (config.context_autoencoder, config.target_autoencoder))
+        config.check_latents(context.spec, target.spec)
         dtype = dtype or (torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16)
         return cls(
             config=config,
             networks=load_networks(state, config, dtype).to(device),
-            context_autoencoder=build_autoencoder(config.context_autoencoder),
-            target_autoencoder=build_autoencoder(config.target_autoencoder),
-            hash=metadata.get("model_hash") or model_hash(state),
+            context_autoencoder=context,
+            target_autoencoder=target,
+            hash=metadata["model_hash"],
         )
 
     @property
@@ -124,13 +127,15 @@ class SceneTok:
     ) -> Schedule:
         """The noise schedule for a path of `frames` cameras; None takes the model's defaults."""
         defaults, spec = self.config.sampling, self.target_autoencoder.spec
+        steps = defaults.steps if steps is None else steps
         return make_schedule(
             defaults.schedule,
             horizon=spec.groups(frames) * spec.group_latents,
-            steps=defaults.steps if steps is None else steps,
+            steps=steps,
             window=defaults.window if window is None else window,
             clean_targets=defaults.clean_targets,
             shift=defaults.shift if shift is None else shift,
+            uncertainty=min(defaults.uncertainty, steps),
             group=spec.group_latents,
         )
 

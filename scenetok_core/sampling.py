@@ -58,11 +58,11 @@ def make_schedule(
         window: latents that the network sees at once; at most `horizon` are used.
         clean_targets: finished latents kept in view when the window slides.
         shift: timestep shift applied to the levels.
-        uncertainty: pyramid only: how many steps a latent starts after its predecessor.
+        uncertainty: pyramid only: how many steps a latent starts after its predecessor, 0 to `steps`.
         group: window starts are multiples of this many latents.
 
     Raises:
-        ValueError: unknown name, nothing to do, or a window that could never advance.
+        ValueError: unknown name, nothing to do, a window that could never advance, or a wrong uncertainty.
     """
     if name not in _ADVANCE:
         raise ValueError(f"unknown schedule {name!r}; choose one of {sorted(_ADVANCE)}")
@@ -73,6 +73,8 @@ def make_schedule(
             f"clean_targets must be at least 0 and less than the window, or the window never advances; got "
             f"clean_targets {clean_targets} with window {window}"
         )
+    if not 0 <= uncertainty <= steps:
+        raise ValueError(f"uncertainty must be between 0 and the {steps} steps of a latent, got {uncertainty}")
     if window % group or clean_targets % group or horizon % group:
         raise ValueError(
             f"horizon {horizon}, window {window} and clean_targets {clean_targets} must be multiples of {group}"

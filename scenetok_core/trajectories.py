@@ -1,8 +1,8 @@
 """Camera paths: follow the inputs, orbit, arc, dolly, pan, tilt, spiral, keyframes. Pure functions to `Cameras`.
 
 Every path has as many cameras as asked for, keeps `size` and `unit` of its inputs and scales with them: inputs in other
-units give the same path in those units. Conventions: OpenCV axes (x right, y down, z forward), angles in degrees, and
-lengths as fractions of the distance to the focus point.
+units give the same path in those units. Paths are computed on the CPU and returned on the inputs' device. Conventions:
+OpenCV axes (x right, y down, z forward), angles in degrees, and lengths as fractions of the distance to the focus point.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ class _Rig(NamedTuple):
     rotation: Tensor  # [3, 3] float64, the reference camera's own
     pivot: Tensor  # [3] float64
     up: Tensor  # [3] float64
+    device: torch.device  # of the caller's cameras; all else is on the CPU
 
     @property
     def aimed(self) -> Tensor:
@@ -58,7 +59,8 @@ class _Rig(NamedTuple):
         """Cameras with the reference camera's intrinsics; [T, 3] and [T, 3, 3], either one may be broadcast."""
         frames = max(position.shape[0] if position.ndim == 2 else 1, rotation.shape[0] if rotation.ndim == 3 else 1)
         K = self.cameras.K[self.reference].double()
-        return _cameras(self.cameras, position.expand(frames, 3), rotation.expand(frames, 3, 3), K.expand(frames, 3, 3))
+        path = _cameras(self.cameras, position.expand(frames, 3), rotation.expand(frames, 3, 3), K.expand(frames, 3, 3))
+        return path.to(self.device)
 
 
 def _rig(cameras: Cameras, reference: int | None, focus_distance: float | None) -> _Rig:
@@ -71,7 +73,7 @@ def _rig(cameras: Cameras, reference: int | None, focus_distance: float | None) 
     position = scene.centers[index].double()
     rotation = matrix_from_quaternion(quaternion_from_matrix(scene.c2w[index, :3, :3]))
     pivot = focus_point(scene).double() if focus_distance is None else position + rotation[:, 2] * focus_distance
-    return _Rig(cameras, index, position, rotation, pivot, estimate_up(scene).double())
+    return _Rig(scene, index, position, rotation, pivot, estimate_up(scene).double(), cameras.c2w.device)
 
 
 def _cameras(like: Cameras, position: Tensor, rotation: Tensor, K: Tensor) -> Cameras:
@@ -282,8 +284,9 @@ def keyframes_from_json(text: str, like: Cameras) -> Cameras:
     """Read keys from a JSON list.
 
     An entry is `{"view": i}` (input camera i), `{"c2w": 4 x 4}` (OpenCV camera-to-world) or `{"position": [x, y, z],
-    "look_at": [x, y, z]}`, in the inputs' scene units. Each may have `"fov"`, the vertical field of view in degrees;
-    without it the intrinsics are those of the input view, or of the middle one.
+    "look_at": [x, y, z]}`, in the inputs' scene units. Each may have `"fov"`, the vertical field of view in degrees of
+    a whole picture of `like.size`, before a model crops it to its square; without it the intrinsics are those of the
+    input view, or of the middle one.
 
     Args:
         text: the JSON text.
@@ -308,7 +311,7 @@ def keyframes_from_json(text: str, like: Cameras) -> Cameras:
             keys.append(_read_key(entry, rig))
         except (ValueError, TypeError, RuntimeError) as error:
             raise ValueError(f"keyframe {number}: {error}") from error
-    return _join(keys)
+    return _join(keys).to(like.c2w.device)
 
 
 def _read_key(entry: object, rig: _Rig) -> Cameras:

@@ -17,6 +17,7 @@ from torch import Tensor
 SCENE_TOKENS_VERSION = 1
 CAMERAS_VERSION = 1
 _ROTATION_TOLERANCE = 5e-3
+_LAST_ROW_TOLERANCE = 1e-4
 _LARGEST_NORMALISED_CENTRE = 4.0
 _LARGEST_NORMALISED_FOCAL = 64.0
 
@@ -33,32 +34,44 @@ def check_shape(name: str, tensor: Tensor, shape: tuple[int | None, ...]) -> Non
 def _check_finite(name: str, tensor: Tensor) -> None:
     if not bool(torch.isfinite(tensor).all()):
         bad = (~torch.isfinite(tensor)).flatten(-2).any(-1).reshape(-1).nonzero().flatten().tolist()
-        raise ValueError(f"{name} holds NaN or infinite values in view(s) {bad[:5]}; remove or repair these poses")
+        where = f" in view(s) {bad[:5]}" if tensor.ndim > 2 else ""
+        raise ValueError(f"{name} holds NaN or infinite values{where}; remove or repair these poses")
 
 
-def _check_rotations(c2w: Tensor) -> None:
+def _check_poses(name: str, c2w: Tensor) -> None:
+    _check_finite(name, c2w)
     rotation = c2w[..., :3, :3].double()
     eye = torch.eye(3, dtype=torch.float64, device=c2w.device)
     error = (rotation @ rotation.transpose(-1, -2) - eye).abs().amax((-1, -2)).reshape(-1)
     error = torch.maximum(error, (torch.linalg.det(rotation).reshape(-1) - 1).abs())
     worst = int(error.argmax())
     if error[worst] > _ROTATION_TOLERANCE:
+        where = f" of view {worst}" if c2w.ndim > 2 else ""
         raise ValueError(
-            f"c2w of view {worst} is not a rotation (R R^T or det R is off by {float(error[worst]):.3g}); expected a "
+            f"{name}{where} is not a rotation (R R^T or det R is off by {float(error[worst]):.3g}); expected a "
             "right-handed orthonormal camera-to-world rotation without scale or mirror"
         )
-    last = torch.tensor([0.0, 0.0, 0.0, 1.0], device=c2w.device)
-    if not torch.allclose(c2w[..., 3, :], last.expand_as(c2w[..., 3, :]), atol=1e-4):
-        raise ValueError("the last row of every c2w must be [0, 0, 0, 1]; got a projective or transposed matrix")
+    _check_last_row(name, c2w, "a projective or transposed matrix")
+
+
+def _check_last_row(name: str, matrices: Tensor, otherwise: str) -> None:
+    side = matrices.shape[-1]
+    last = torch.eye(side, device=matrices.device)[-1]
+    if not torch.allclose(matrices[..., -1, :], last.expand_as(matrices[..., -1, :]), atol=_LAST_ROW_TOLERANCE):
+        row = [0] * (side - 1) + [1]
+        raise ValueError(f"the last row of every {name} must be {row}; got {otherwise}")
 
 
 def _check_intrinsics(K: Tensor) -> None:
+    _check_finite("K", K)
     focal, centre = K[..., (0, 1), (0, 1)], K[..., :2, 2]
-    if float(centre.max()) > _LARGEST_NORMALISED_CENTRE or float(focal.max()) > _LARGEST_NORMALISED_FOCAL:
+    offset = float(centre.abs().max())
+    if offset > _LARGEST_NORMALISED_CENTRE or float(focal.max()) > _LARGEST_NORMALISED_FOCAL:
         raise ValueError(
-            f"K looks like pixels (focal up to {float(focal.max()):.4g}, centre {float(centre.max()):.4g}); divide row "
-            "0 by the picture width and row 1 by its height"
+            f"K looks like pixels (focal up to {float(focal.max()):.4g}, centre up to {offset:.4g} from the picture's "
+            "corner); divide row 0 by the picture width and row 1 by its height"
         )
+    _check_last_row("K", K, "a projective or transposed matrix, or one multiplied by a factor")
     if float(focal.min()) <= 0:
         raise ValueError(
             f"K must have positive focal lengths, got {float(focal.min()):.4g}; mirrored axes are not supported"
@@ -70,7 +83,8 @@ class Cameras:
     """Posed pinhole cameras of one scene, or of a batch of scenes.
 
     Raises:
-        ValueError: wrong shapes, no view, non-finite poses, a rotation that is none, intrinsics in pixels.
+        ValueError: wrong shapes, no view, non-finite poses, a rotation that is none, intrinsics that are in pixels or
+            no pinhole camera's.
     """
 
     c2w: Tensor  # [..., V, 4, 4] float32, OpenCV camera-to-world, in scene units
@@ -86,9 +100,7 @@ class Cameras:
             raise ValueError("a camera path needs at least one camera, got zero frames")
         object.__setattr__(self, "c2w", self.c2w.detach().to(torch.float32))
         object.__setattr__(self, "K", self.K.detach().to(torch.float32))
-        _check_finite("c2w", self.c2w)
-        _check_finite("K", self.K)
-        _check_rotations(self.c2w)
+        _check_poses("c2w", self.c2w)
         _check_intrinsics(self.K)
         if self.names and len(self.names) != len(self):
             raise ValueError(f"names must hold one entry per view ({len(self)}), got {len(self.names)}")
@@ -161,14 +173,15 @@ def _check_version(what: str, data: Mapping[str, Any], keys: tuple[str, ...], ne
 
 @dataclass(frozen=True, eq=False)
 class Views:
-    """Pictures with their cameras.
+    """Pictures with their cameras, which know the size of the pictures: `cameras.size` is filled in when it is None.
 
     Raises:
-        ValueError: no pictures, wrong shape, or a different number of pictures and cameras.
+        ValueError: no pictures, wrong shape, a different number of pictures and cameras, or cameras made for pictures
+            of another size.
     """
 
     rgb: Tensor  # [..., V, 3, H, W] float32 in [0, 1]
-    cameras: Cameras  # V cameras, K for exactly these pictures
+    cameras: Cameras  # V cameras, K and size of exactly these pictures
 
     def __post_init__(self) -> None:
         check_shape("rgb", self.rgb, (None, 3, None, None))
@@ -177,6 +190,15 @@ class Views:
         if self.rgb.shape[-4] != len(self.cameras):
             raise ValueError(
                 f"{self.rgb.shape[-4]} pictures but {len(self.cameras)} cameras; every picture needs exactly one camera"
+            )
+        size = (self.rgb.shape[-2], self.rgb.shape[-1])
+        if self.cameras.size is None:
+            object.__setattr__(self, "cameras", self.cameras.replace(size=size))
+        elif tuple(self.cameras.size) != size:
+            raise ValueError(
+                f"the pictures are {size[0]} x {size[1]} (height x width) but the cameras belong to pictures of "
+                f"{self.cameras.size[0]} x {self.cameras.size[1]}; after a resize with equal proportions use "
+                "cameras.replace(size=...), to resize and crop both together use camera.fit_views"
             )
 
     def __len__(self) -> int:
@@ -198,6 +220,10 @@ class SceneTokens:
 
     A camera `c2w` of the input world reaches the network as `inv(reference_c2w) @ c2w` with its translation multiplied
     by `scene_scale` (see `camera.to_scene_frame`).
+
+    Raises:
+        ValueError: wrong shapes, values that are not finite, a reference pose that is none, a mask without tokens, or
+            a scale that is not positive.
     """
 
     tokens: Tensor  # [N, D] float
@@ -214,7 +240,12 @@ class SceneTokens:
         check_shape("tokens", self.tokens, (None, None))
         if self.tokens.ndim != 2 or 0 in self.tokens.shape:
             raise ValueError(f"tokens must have shape [N, D] with N, D > 0, got {list(self.tokens.shape)}")
-        check_shape("reference_c2w", self.reference_c2w, (4, 4))
+        if not bool(torch.isfinite(self.tokens).all()):
+            raise ValueError("tokens hold NaN or infinite values; encode the views again")
+        if tuple(self.reference_c2w.shape) != (4, 4):
+            raise ValueError(f"reference_c2w must have shape [4, 4], got {list(self.reference_c2w.shape)}")
+        object.__setattr__(self, "reference_c2w", self.reference_c2w.detach().to(torch.float32))
+        _check_poses("reference_c2w", self.reference_c2w)
         if self.mask is not None:
             if tuple(self.mask.shape) != (len(self.tokens),):
                 raise ValueError(f"mask must have shape [{len(self.tokens)}], got {list(self.mask.shape)}")

@@ -29,7 +29,7 @@ NODES = {
     "SceneTok_LoadTokens",
 }
 LOAD, VIEW, ENCODE, PATH, RENDER, VIDEO, SAVE = "1", "2", "3", "4", "5", "6", "8"
-CANCEL_SECONDS = 5
+CANCEL_SHARE = 0.1  # of all steps; a limit in seconds would fail on a busy machine
 TITLE_PIXELS = 30  # a node's title stands above its position
 
 
@@ -156,11 +156,11 @@ def test_the_model_runs_in_every_offered_number_format(run, prompt, dtype):
 
 
 def test_cancelling_stops_within_a_step_and_leaves_the_server_usable(run, prompt):
-    cancelled_at = []
+    asked = []
 
     async def cancel(client, event):
-        if event.type == "progress" and event.data["node"] == RENDER and not cancelled_at:
-            cancelled_at.append(time.monotonic())
+        if event.type == "progress" and event.data["node"] == RENDER and not asked:
+            asked.append(event)
             await client.interrupt()
 
     long = edited(
@@ -168,7 +168,8 @@ def test_cancelling_stops_within_a_step_and_leaves_the_server_usable(run, prompt
     )
     done = run(long, on_event=cancel)
     assert done.status == "execution_interrupted"
-    assert time.monotonic() - cancelled_at[0] < CANCEL_SECONDS
+    progress = [data for data in done.of_type("progress") if data["node"] == RENDER]
+    assert progress[-1]["value"] < CANCEL_SHARE * progress[-1]["max"]
     assert run(edited(prompt, SceneTok_RenderTrajectory={"seed": 4})).status == "execution_success"
 
 

@@ -4,15 +4,19 @@ import pytest
 import torch
 from torch.nn.functional import grid_sample
 
+from training.baselines import reproject
 from training.data.raycast import STRUCTURE
 from training.data.rooms import RoomBatch, Rooms, RoomsConfig
-from training.data.walks import look
+from training.data.scenes import Scenes
+from training.data.walks import look, sample_strays
+from training.protocol import clearance
 
 SIZE = 32
 SCENES = 6
 VIEWS = 6
 SEED = 11
 CLEARANCE_M = 0.25
+STRAYS, STRAY_CLEARANCE_M = 3, 0.1
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +165,63 @@ def test_gloss_changes_colour_with_the_view(rooms: Rooms):
     change = {gloss: (c[:, 0] - c[:, 1]).abs().mean(-1) for gloss, c in colors.items()}
     assert change[0.0].max() < 0.03
     assert change[0.5].mean() > 10 * change[0.0].mean() and change[0.5].mean() > 0.01
+
+
+def draw_strays(rooms: Rooms, seed: int) -> tuple[Scenes, torch.Tensor, torch.Tensor]:
+    """One scene, its walk [V, 4, 4] and its strays [STRAYS, 4, 4]."""
+    scenes = rooms.scenes(seed, 1)
+    walk = rooms.walk(scenes, seed)
+    strays = sample_strays(scenes, seed, walk.c2w, walk.K[:, 0, 0, 0], STRAYS)
+    return scenes, walk.c2w[0], strays[0]
+
+
+def test_strays_stand_behind_an_unchanged_walk(batch: RoomBatch):
+    more = Rooms(RoomsConfig(image_size=SIZE, views=VIEWS, strays=STRAYS)).batch(SEED, SCENES)
+    assert more.rgb.shape == (SCENES, VIEWS + STRAYS, 3, SIZE, SIZE)
+    assert torch.equal(more.cameras.c2w[:, :VIEWS], batch.cameras.c2w)
+    assert torch.equal(more.cameras.K, batch.cameras.K[:, :1].expand_as(more.cameras.K))
+    torch.testing.assert_close(more.rgb[:, :VIEWS], batch.rgb, atol=1e-4, rtol=0)
+    torch.testing.assert_close(more.depth[:, :VIEWS], batch.depth, atol=1e-4, rtol=0)
+
+
+def test_strays_follow_the_seed_alone(rooms: Rooms):
+    state = torch.get_rng_state()
+    _, walk, first = draw_strays(rooms, SEED)
+    assert torch.equal(draw_strays(rooms, SEED)[2], first)
+    assert torch.equal(torch.get_rng_state(), state), "the global random state was used"
+    scenes = rooms.scenes(SEED, 1)
+    other = sample_strays(scenes, SEED + 1, walk[None], torch.ones(1), STRAYS)[0]
+    assert (other - first).abs().amax((1, 2)).min() > 1e-3
+    assert torch.pdist(first[:, :3, 3]).min() > 1e-3
+
+
+def test_strays_keep_clear_and_leave_the_walk(rooms: Rooms):
+    free, moved, turned = [], [], []
+    for seed in range(20):
+        scenes, walk, strays = draw_strays(rooms, seed)
+        free.append(clearance(scenes, strays[:, :3, 3]))
+        nearest = torch.cdist(strays[:, :3, 3], walk[:, :3, 3])
+        moved.append(nearest.amin(1))
+        turned.append(torch.rad2deg((strays[:, :3, 2] @ walk[:, :3, 2].T).clamp(-1, 1).acos()).amin(1))
+        down = strays[:, :3, 1]
+        assert (down[:, 1] < -0.7).all(), "cameras are upright"
+        assert (nearest.amin(1) < math.hypot(0.9, 0.9, 0.3)).all()
+    assert torch.cat(free).min() > STRAY_CLEARANCE_M
+    assert 0.3 < torch.cat(moved).mean() < 0.8
+    assert 5 < torch.cat(turned).mean() < 30
+
+
+def test_strays_see_the_room_of_their_walk():
+    """Most of what a stray sees must be inside the pictures of the walk, or its target could not be learnt."""
+    rooms = Rooms(RoomsConfig(image_size=SIZE, views=VIEWS, strays=STRAYS))
+    batch = rooms.batch(SEED, SCENES)
+    shares = []
+    for i in range(SCENES):
+        cameras = batch.cameras.replace(c2w=batch.cameras.c2w[i], K=batch.cameras.K[i])
+        walk, strays = cameras[:VIEWS], cameras[VIEWS:]
+        seen = reproject(strays, batch.depth[i, VIEWS:], walk, batch.depth[i, :VIEWS]).visible(0.05)
+        shares.append(seen.float().mean((1, 2)))
+    assert torch.cat(shares).mean() > 0.6
 
 
 def test_exposure_jitter_changes_colour_only():

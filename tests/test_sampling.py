@@ -101,12 +101,11 @@ def test_the_true_velocity_field_leads_to_the_data(name):
     schedule = make_schedule(name, **SETTINGS)
     before = noise.clone()
     seen = []
-    result = denoise(
-        lambda x, t, window: (noise - data)[:, window],
-        noise,
-        schedule,
-        lambda done, total, preview: seen.append((done, total, preview())),
-    )
+
+    def note(done, total, preview):
+        seen.append((done, total, preview()))
+
+    result = denoise(lambda x, t, window: (noise - data)[:, window], noise, schedule, note)
     assert torch.allclose(result, data, atol=1e-5)
     assert torch.equal(noise, before), "the caller's noise is not changed"
     assert [done for done, _, _ in seen] == list(range(1, schedule.steps + 1))

@@ -109,12 +109,13 @@ class TaskConfig:
     split_times: float = 0.3  # probability that two groups of targets have noise levels of their own
     far_share: float = 0.8  # of the batches has targets away from the inputs, once this share of the run is done:
     far_from: float = 0.3  # before, the share grows from zero
-    least_context: int = 4  # input views of a batch vary from here to data.context_views
+    least_context: int = 1  # input views of a batch vary from here to data.context_views, reached at the same time
     loss_weight_cap: float = 5.0  # squared error is weighted min(1 / t^2, cap)
     gradient_weight: float = 0.1  # of the L1 loss between picture gradients
     token_drop: float = 0.3  # probability that a scene keeps only some of its tokens
     token_keep: float = 0.25  # smallest share kept then
     token_noise: float = 0.0  # largest standard deviation of noise on tokens in the second half
+    reference: Literal["random", "middle"] = "random"  # the input view that becomes the origin
     scale_range: tuple[float, float] = (0.7, 1.4)  # random factor on the scene scale
 
     def __post_init__(self) -> None:

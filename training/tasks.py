@@ -42,18 +42,17 @@ def choose_views(
 ) -> tuple[list[int], list[int]]:
     """Inputs and targets among the `walk` frames of a walk and the `strays` behind them.
 
-    Inputs are frames of the walk. Far: the targets are strays first, then frames that are no inputs. Near: any frames,
-    inputs among them, which teaches the tokens to carry pictures at all.
+    Inputs are frames of the walk. Far: the targets are strays first, then frames that are no inputs. Near: the targets
+    are inputs (fewer where there are fewer), which teaches the tokens to carry pictures at all.
     """
 
     def shuffled(count: int) -> list[int]:
         return torch.randperm(count, generator=generator, device=generator.device).tolist()
 
     inputs = shuffled(walk)[:context]
-    if far:
-        pool = [walk + i for i in shuffled(strays)] + [i for i in shuffled(walk) if i not in inputs]
-    else:
-        pool = shuffled(walk + strays)
+    if not far:
+        return sorted(inputs), sorted(inputs[:targets])
+    pool = [walk + i for i in shuffled(strays)] + [i for i in shuffled(walk) if i not in inputs]
     if len(pool) < targets:
         raise ValueError(
             f"{targets} targets besides {context} inputs need more pictures than {walk} frames and {strays} strays; "
@@ -71,8 +70,13 @@ class SceneTokTask:
         self.target_autoencoder = build_autoencoder(config.model.target_autoencoder)
 
     def build(self) -> nn.Module:
-        """Fresh networks: residual branches open (gates 1), modulation and output at zero."""
+        """Fresh networks: Xavier weights, residual branches open (gates 1), modulation and output at zero."""
         networks = Networks(self.config.model)
+        for module in networks.modules():
+            if isinstance(module, (nn.Linear, nn.Conv2d)):
+                nn.init.xavier_uniform_(module.weight.flatten(1))
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
         hidden = {**dict.fromkeys(networks.compressor.aggregate, self.config.model.compressor.hidden)}
         hidden |= dict.fromkeys(networks.denoiser.model.blocks, self.config.model.decoder.hidden)
         for block, width in hidden.items():
@@ -81,7 +85,10 @@ class SceneTokTask:
             with torch.no_grad():
                 last.bias.view(6, width).copy_(torch.tensor([0.0, 0, 1, 0, 0, 1])[:, None].expand(6, width))
         final = networks.denoiser.model.final_layer
-        for parameter in (*final.adaLN_modulation.parameters(), *final.linear.parameters()):
+        for parameter in (
+            *final.adaLN_modulation.parameters(),
+            *final.linear.parameters(),
+        ):
             nn.init.zeros_(parameter)
         return networks
 
@@ -101,6 +108,8 @@ class SceneTokTask:
         )
         count = len(batch.rgb)
         views = torch.randint(len(inputs), (count,), generator=generator, device=device)
+        if self.config.task.reference == "middle":
+            views = torch.full_like(views, len(inputs) // 2)
         cameras, given = batch.cameras.to(device), batch.cameras[inputs].to(device)
         reference = given.c2w[torch.arange(count, device=device), views]
         low, high = self.config.task.scale_range if jitter else (1.0, 1.0)
@@ -157,8 +166,10 @@ class SceneTokTask:
         """Weighted squared error of the prediction plus a picture-gradient term; [B] and scalars to log."""
         task, data, device = self.config.task, self.config.data, generator.device
         far, fewer = torch.rand(2, generator=generator, device=device).tolist()
-        context = task.least_context + int(fewer * (data.context_views - task.least_context + 1))
-        is_far = far < task.far_share * min(1.0, progress / task.far_from)
+        hardness = min(1.0, progress / task.far_from)
+        most = task.least_context + round((data.context_views - task.least_context) * hardness)
+        context = task.least_context + int(fewer * (most - task.least_context + 1))
+        is_far = far < task.far_share * hardness
         example = self.prepare(batch, generator, far=is_far, context=context, jitter=True)
         t = self.times(tuple(example.target.shape[:2]), generator, progress)  # type: ignore[arg-type]
         level = t[:, :, None, None, None]

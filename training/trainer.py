@@ -165,8 +165,7 @@ class Trainer:
             waited = time.monotonic() - asked
             noise = torch.Generator(self.device).manual_seed(step_seed(self.config.run.seed, index, self.rank, "noise"))
             with self.accelerator.accumulate(self.model):
-                with self.accelerator.autocast():
-                    losses, extra = self.task.loss(self.model, batch, noise, progress)
+                losses, extra = self.task.loss(self.model, batch, noise, progress)
                 loss = losses.float().mean()
                 self.accelerator.backward(loss)
             logs.append({"loss": loss.detach(), **extra, "data_s": waited})
@@ -223,7 +222,7 @@ class Trainer:
         batch = send_to_device(self.dataset.batch(SHEET_SEED, self.config.data.scenes), self.device)
         noise = torch.Generator(self.device).manual_seed(SHEET_SEED)
         model = self.trained.model.eval()
-        with self.trained.ema.applied(), torch.no_grad(), self.accelerator.autocast():
+        with self.trained.ema.applied(), torch.no_grad():
             image = self.task.sheet(model, batch, noise)
         model.train()
         self.log.sheet(self.trained.step, image)

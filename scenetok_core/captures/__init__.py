@@ -8,16 +8,21 @@ from pathlib import Path
 from .capture import Capture
 from .colmap import find_model, open_colmap
 from .distortion import Distortion, undistort
-from .files import read_json_object
+from .files import absolute, confined, holds_frames, read_json_object
 from .folder import FILE_NAME, open_camera_folder, write_cameras_json
-from .images import image_size, list_pictures, load_image
-from .realestate import is_realestate, open_realestate, read_cameras
+from .images import PICTURE_SUFFIXES, image_size, list_pictures, load_image
+from .realestate import has_frames, is_realestate, open_realestate, read_cameras
 from .transforms import open_transforms, write_transforms
 
 __all__ = [
+    "CAMERA_SUFFIXES",
+    "PICTURE_SUFFIXES",
     "SUPPORTED",
     "Capture",
     "Distortion",
+    "absolute",
+    "confined",
+    "find_cameras",
     "image_size",
     "list_pictures",
     "load_image",
@@ -37,20 +42,24 @@ SUPPORTED = (
     "a RealEstate10K .txt with a folder of frames, or a folder of pictures with cameras.json"
 )
 
-_Opener = Callable[[Path, Path | None], Capture]
+CAMERA_SUFFIXES = (".json", ".txt", ".bin")
+
+_Opener = Callable[[Path, Path | None, Path | None], Capture]
 _TRANSFORMS_NAMES = ("transforms.json", "transforms_train.json")
 _COLMAP_FILES = ("cameras", "images")
 
 
-def open_capture(path: Path | str, images: Path | str | None = None) -> Capture:
+def open_capture(path: Path | str, images: Path | str | None = None, *, within: Path | str | None = None) -> Capture:
     """Open a posed capture of any supported format (`SUPPORTED`), found by its files.
 
     Args:
         path: the camera file, or the folder that holds it.
         images: the folder the picture names start from, when the pictures are not where the format puts them.
+        within: the only folder from which pictures may come, whatever the camera file names; None = anywhere. Paths
+            outside it are refused unseen. Symbolic links inside it are followed.
 
     Raises:
-        ValueError: nothing there, no known format, or what the format's reader found wrong.
+        ValueError: nothing there, no known format, pictures outside `within`, or what the format's reader found wrong.
     """
     text = str(path).strip().strip('"')
     if not text:
@@ -62,14 +71,36 @@ def open_capture(path: Path | str, images: Path | str | None = None) -> Capture:
     if not place.exists():
         raise ValueError(f"no such capture: {place}; expected {SUPPORTED}")
     opener, target = _detect_in_folder(place) if place.is_dir() else _detect_file(place)
-    return opener(target, folder)
+    return opener(target, folder, None if within is None else absolute(Path(within)))
+
+
+def find_cameras(path: Path) -> Path | None:
+    """What `open_capture(path)` would read cameras from: a file, or the folder of a COLMAP project.
+
+    Made for listing captures: no more than the start of a file is read, so a broken one is found as well.
+
+    Args:
+        path: a file or folder.
+
+    Returns:
+        None when there are no cameras, or several camera files of which `path` names none.
+    """
+    if path.is_dir():
+        found = _cameras_in(path)
+        return found[0] if len(found) == 1 else None
+    suffix = path.suffix.lower()
+    if suffix == ".json":
+        return path if path.name in (*_TRANSFORMS_NAMES, FILE_NAME) or holds_frames(path) else None
+    if suffix in CAMERA_SUFFIXES and path.stem in _COLMAP_FILES:
+        return path.parent if find_model(path.parent) is not None else None
+    return path if suffix == ".txt" and has_frames(path) else None
 
 
 def _detect_file(path: Path) -> tuple[_Opener, Path]:
     suffix = path.suffix.lower()
     if suffix == ".json":
         return (open_camera_folder if "convention" in read_json_object(path) else open_transforms), path
-    if suffix in (".bin", ".txt") and path.stem in _COLMAP_FILES:
+    if suffix in CAMERA_SUFFIXES and path.stem in _COLMAP_FILES:
         return open_colmap, path.parent
     if suffix == ".txt":
         return open_realestate, path
@@ -77,18 +108,23 @@ def _detect_file(path: Path) -> tuple[_Opener, Path]:
 
 
 def _detect_in_folder(folder: Path) -> tuple[_Opener, Path]:
-    for name in (*_TRANSFORMS_NAMES, FILE_NAME):
-        if (folder / name).is_file():
-            return _detect_file(folder / name)
-    if find_model(folder) is not None:
-        return open_colmap, folder
-    texts = [path for path in sorted(folder.glob("*.txt")) if is_realestate(path)]
-    if len(texts) > 1:
-        raise ValueError(f"{folder} holds {len(texts)} RealEstate10K files; give one of them, such as {texts[0]}")
-    if texts:
-        return open_realestate, texts[0]
+    found = _cameras_in(folder)
+    if len(found) > 1:
+        raise ValueError(f"{folder} holds {len(found)} RealEstate10K files; give one of them, such as {found[0]}")
+    if found:
+        return (open_colmap, folder) if found[0] == folder else _detect_file(found[0])
     raise ValueError(
         f"no cameras in {folder} ({len(list_pictures(folder))} pictures); looked for {', '.join(_TRANSFORMS_NAMES)}, "
         f"{FILE_NAME}, sparse/0 and RealEstate10K .txt files. Expected {SUPPORTED}. Remedy: pose the pictures with "
         "COLMAP or nerfstudio's ns-process-data, or write cameras.json"
     )
+
+
+def _cameras_in(folder: Path) -> list[Path]:
+    """Camera files in a folder, the folder itself for COLMAP; more than one only of RealEstate10K."""
+    named = next((folder / name for name in (*_TRANSFORMS_NAMES, FILE_NAME) if (folder / name).is_file()), None)
+    if named is not None:
+        return [named]
+    if find_model(folder) is not None:
+        return [folder]
+    return [path for path in sorted(folder.glob("*.txt")) if is_realestate(path)]

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..camera import crop_intrinsics, fit_image
 from ..types import Cameras, Views
 from .distortion import Distortion, resample, undistorted_intrinsics, undistortion_grid
+from .files import confined
 from .images import find_picture, image_size, load_image, natural_key
 
 _NAMES_IN_ERRORS = 5
@@ -41,6 +42,7 @@ class Capture:
     lenses: tuple[Distortion | None, ...] = ()  # V lenses, None = pinhole; empty = all pinhole
     depths: tuple[Path | None, ...] = ()  # V depth pictures, or empty
     depth_scale: float = 1.0  # scene units per depth value
+    camera_files: tuple[Path, ...] = ()  # what the cameras were read from
 
     def __post_init__(self) -> None:
         if not self.lenses:
@@ -148,7 +150,7 @@ class Frame:
     K: Tensor | Callable[[tuple[int, int]], Tensor]  # normalised [3, 3], or a function of the picture's (height, width)
     size: tuple[int, int] | None = None  # (height, width) the intrinsics were made for, None = any
     lens: Distortion | None = None
-    depth: Path | None = None
+    depth: str | None = None  # name of the depth picture, relative to the picture folder
 
 
 def assemble_capture(
@@ -157,6 +159,8 @@ def assemble_capture(
     root: Path,
     source: str,
     *,
+    within: Path | None = None,
+    camera_files: tuple[Path, ...] = (),
     unit: str = "relative",
     depth_scale: float = 1.0,
     sort: bool = True,
@@ -168,17 +172,21 @@ def assemble_capture(
         folder: where the frames' names start.
         root: the file or folder the user opened, for messages.
         source: name of the format.
+        within: absolute folder that no picture may lie outside of; None = anywhere.
+        camera_files: the files the frames were read from; empty = `root`.
         unit: "metric" or "relative".
         depth_scale: scene units per value of the depth pictures.
         sort: order the views naturally by name instead of keeping the file's order.
 
     Raises:
-        ValueError: missing or unreadable pictures, another aspect than declared, broken poses or intrinsics.
+        ValueError: pictures outside `within`, missing or unreadable ones, another aspect than declared, broken poses or intrinsics.
     """
     if not frames:
         raise ValueError(f"{root} describes no views; expected at least one posed picture")
     frames = sorted(frames, key=lambda frame: natural_key(frame.name)) if sort else frames
-    images = _find_pictures(frames, folder, root)
+    places = [_place(folder, frame.name, root, within) for frame in frames]
+    depths = tuple(frame.depth and _place(folder, frame.depth, root, within) or None for frame in frames)
+    images = _find_pictures(frames, places, folder, root)
     sizes = tuple(image_size(path) for path in images)
     for frame, path, size in zip(frames, images, sizes, strict=True):
         _check_aspect(frame, path, size)
@@ -193,8 +201,9 @@ def assemble_capture(
         source=source,
         unit=unit,
         lenses=tuple(None if frame.lens is None or frame.lens.is_pinhole else frame.lens for frame in frames),
-        depths=tuple(frame.depth for frame in frames) if any(frame.depth for frame in frames) else (),
+        depths=depths if any(depths) else (),
         depth_scale=depth_scale,
+        camera_files=camera_files or (root,),
     )
     check_cameras(lambda: capture.cameras, root)
     return capture
@@ -215,8 +224,12 @@ def _as_size(size: tuple[int, int] | int) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def _find_pictures(frames: Sequence[Frame], folder: Path, root: Path) -> tuple[Path, ...]:
-    found = [find_picture(folder, frame.name) for frame in frames]
+def _place(folder: Path, name: str, root: Path, within: Path | None) -> Path:
+    return confined(folder / name.replace("\\", "/"), within, f"the picture {name!r} of {root}")
+
+
+def _find_pictures(frames: Sequence[Frame], places: Sequence[Path], folder: Path, root: Path) -> tuple[Path, ...]:
+    found = [find_picture(place) for place in places]
     missing = [frame.name for frame, path in zip(frames, found, strict=True) if path is None]
     if missing:
         listed = ", ".join(missing[:_NAMES_IN_ERRORS]) + (", ..." if len(missing) > _NAMES_IN_ERRORS else "")

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .capture import Capture, Frame, assemble_capture
 from .distortion import Distortion
-from .files import read_text
+from .files import absolute, read_text
 
 SOURCE = "COLMAP"
 MODEL_FOLDERS = ("sparse/0", "sparse", "colmap/sparse/0", "colmap/sparse", ".")
@@ -71,24 +71,27 @@ def find_model(folder: Path) -> Path | None:
     return next((folder / place for place in MODEL_FOLDERS if _model_suffix(folder / place)), None)
 
 
-def open_colmap(path: Path, images: Path | None = None) -> Capture:
+def open_colmap(path: Path, images: Path | None = None, within: Path | None = None) -> Capture:
     """Open a COLMAP reconstruction.
 
     Args:
         path: the project folder, or the folder with `cameras` and `images` (`.bin` or `.txt`).
         images: the picture folder; when None, `images` in the project or up to two folders above the model.
+        within: absolute folder that no picture may lie outside of; None = anywhere.
 
     Raises:
-        ValueError: no model, broken or truncated files, missing pictures, an unsupported camera model.
+        ValueError: no model, broken or truncated files, missing or forbidden pictures, an unsupported camera model.
     """
     model = find_model(path)
     suffix = _model_suffix(model) if model else None
     if model is None or suffix is None:
         raise ValueError(f"no COLMAP model in {path}; looked for cameras and images (.bin or .txt) in {MODEL_FOLDERS}")
     read_cameras, read_images = _READERS[suffix]
-    cameras = read_cameras(model / f"cameras{suffix}")
-    frames = [_frame(image, cameras, model) for image in read_images(model / f"images{suffix}")]
-    return assemble_capture(frames, images or _picture_folder(path, model), path, SOURCE)
+    files = model / f"cameras{suffix}", model / f"images{suffix}"
+    cameras = read_cameras(files[0])
+    frames = [_frame(image, cameras, model) for image in read_images(files[1])]
+    folder = images or _picture_folder(path, model, within)
+    return assemble_capture(frames, folder, path, SOURCE, within=within, camera_files=files)
 
 
 def _model_suffix(folder: Path) -> str | None:
@@ -96,11 +99,13 @@ def _model_suffix(folder: Path) -> str | None:
     return next((s for s in pairs if all((folder / f"{kind}{s}").is_file() for kind in ("cameras", "images"))), None)
 
 
-def _picture_folder(path: Path, model: Path) -> Path:
-    folders = [folder / "images" for folder in (path, model, *model.resolve().parents[:2])]
-    found = next((folder for folder in folders if folder.is_dir()), None)
+def _picture_folder(path: Path, model: Path, within: Path | None) -> Path:
+    near = (path, model, *absolute(model).parents[:2], *model.resolve().parents[:2])
+    folders = dict.fromkeys(folder / "images" for folder in near)
+    allowed = [folder for folder in folders if within is None or absolute(folder).is_relative_to(within)]
+    found = next((folder for folder in allowed if folder.is_dir()), None)
     if found is None:
-        looked = ", ".join(str(folder) for folder in dict.fromkeys(folders))
+        looked = ", ".join(str(folder) for folder in allowed)
         raise ValueError(f"no pictures for the COLMAP model {model}; looked for {looked}; give the picture folder")
     return found
 

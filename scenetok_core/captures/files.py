@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,45 @@ from torch import Tensor
 
 from ..files import replacing
 from ..types import Cameras
+
+_FRAMES = re.compile(rb'"frames"\s*:\s*\[\s*\{')
+_HEAD_BYTES = 16_384
+
+
+def absolute(path: Path) -> Path:
+    """`path` from the root of the file system without `..`, as written: symbolic links are not followed."""
+    return Path(os.path.abspath(path))  # noqa: PTH100
+
+
+def confined(path: Path, within: Path | None, what: str) -> Path:
+    """`path` as `absolute` gives it, which must lie below the folder `within`; unchanged when that is None.
+
+    Nothing on the disk is looked at, so nobody learns whether a path outside exists. Symbolic links inside `within` may
+    lead elsewhere: who can make them can read the files anyway.
+
+    Args:
+        path: what somebody asks for.
+        within: an absolute folder.
+        what: how the message names the path.
+
+    Raises:
+        ValueError: `path` is `within` itself or lies elsewhere.
+    """
+    if within is None:
+        return path
+    place = absolute(path)
+    if within not in place.parents:
+        raise ValueError(f"{what} is not inside {within}; copy or link it into that folder and give the path there")
+    return place
+
+
+def holds_frames(path: Path) -> bool:
+    """Whether a JSON file has a list of objects called 'frames' near its start; reads no more than that."""
+    try:
+        with path.open("rb") as file:
+            return _FRAMES.search(file.read(_HEAD_BYTES)) is not None
+    except OSError:
+        return False
 
 
 def read_text(path: Path) -> str:

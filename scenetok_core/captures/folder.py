@@ -20,15 +20,16 @@ _VERSION = 1
 _CONVENTION = "opencv_c2w"
 
 
-def open_camera_folder(path: Path, images: Path | None = None) -> Capture:
+def open_camera_folder(path: Path, images: Path | None = None, within: Path | None = None) -> Capture:
     """Open a `cameras.json`; views keep its order.
 
     Args:
         path: the JSON file.
         images: the folder the file names start from; the JSON's own folder when None.
+        within: absolute folder that no picture may lie outside of; None = anywhere.
 
     Raises:
-        ValueError: broken JSON, another convention or a newer version, missing pictures, invalid cameras.
+        ValueError: broken JSON, another convention or a newer version, missing or forbidden pictures, invalid cameras.
     """
     data = read_json_object(path)
     version, convention = data.get("version"), data.get("convention")
@@ -44,7 +45,8 @@ def open_camera_folder(path: Path, images: Path | None = None) -> Capture:
             raise ValueError(f"{where} has no 'file'; expected the name of a picture, got {name!r}")
         c2w = read_matrix(entry.get("c2w"), ((4, 4),), f"c2w of {where}")
         frames.append(Frame(name, c2w, read_matrix(entry.get("K"), ((3, 3),), f"K of {where}")))
-    return assemble_capture(frames, images or path.parent, path, SOURCE, unit=data.get("unit", "relative"), sort=False)
+    unit = data.get("unit", "relative")
+    return assemble_capture(frames, images or path.parent, path, SOURCE, within=within, unit=unit, sort=False)
 
 
 def write_cameras_json(path: Path | str, cameras: Cameras, file_names: Sequence[str]) -> None:

@@ -56,9 +56,8 @@ def list_pictures(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: natural_key(path.name))
 
 
-def find_picture(folder: Path, name: str) -> Path | None:
-    """The picture called `name` below `folder`; a missing extension is completed. None when there is no such file."""
-    path = folder / name.replace("\\", "/")
+def find_picture(path: Path) -> Path | None:
+    """The picture at `path`; a missing extension is completed. None when there is no such file."""
     if path.is_file():
         return path
     suffixes = (*PICTURE_SUFFIXES, *(suffix.upper() for suffix in PICTURE_SUFFIXES))

@@ -14,20 +14,23 @@ from torch import Tensor
 from ..types import Cameras
 from .capture import Capture, Frame, assemble_capture, check_cameras
 from .files import read_text
+from .images import find_picture
 
 SOURCE = "RealEstate10K"
 
 _COLUMNS = 19
+_LONGEST_LINE = 4096  # when a file is only tried
 
 
 def is_realestate(path: Path) -> bool:
     """Whether a text file starts like a RealEstate10K one: an address, then a line of 19 columns."""
-    try:
-        with path.open(encoding="utf-8") as file:
-            first, second = file.readline(), file.readline()
-    except (OSError, UnicodeDecodeError):
-        return False
-    return "://" in first and len(second.split()) == _COLUMNS
+    return _first_timestamp(path) is not None
+
+
+def has_frames(path: Path) -> bool:
+    """Whether a file starts like a RealEstate10K one and its first frame is where `open_realestate` looks for it."""
+    timestamp = _first_timestamp(path)
+    return timestamp is not None and find_picture(_frame_folder(path) / timestamp) is not None
 
 
 def read_cameras(path: Path) -> Cameras:
@@ -40,21 +43,34 @@ def read_cameras(path: Path) -> Cameras:
     return check_cameras(lambda: Cameras(c2w, K, names=names), path)
 
 
-def open_realestate(path: Path, images: Path | None = None) -> Capture:
+def open_realestate(path: Path, images: Path | None = None, within: Path | None = None) -> Capture:
     """Open a camera file with frames named by timestamp (any picture extension).
 
     Args:
         path: the text file.
         images: the folder with the frames; when None, the folder beside the file with its name, else `images`, else the
             file's own folder.
+        within: absolute folder that no frame may lie outside of; None = anywhere.
 
     Raises:
-        ValueError: a malformed line, no camera, missing frames, invalid poses.
+        ValueError: a malformed line, no camera, missing or forbidden frames, invalid poses.
     """
-    beside = (path.with_suffix(""), path.parent / "images")
-    folder = images or next((folder for folder in beside if folder.is_dir()), path.parent)
     frames = [Frame(name, c2w, K) for name, c2w, K in zip(*_read(path), strict=True)]
-    return assemble_capture(frames, folder, path, SOURCE, sort=False)
+    return assemble_capture(frames, images or _frame_folder(path), path, SOURCE, within=within, sort=False)
+
+
+def _frame_folder(path: Path) -> Path:
+    beside = (path.with_suffix(""), path.parent / "images")
+    return next((folder for folder in beside if folder.is_dir()), path.parent)
+
+
+def _first_timestamp(path: Path) -> str | None:
+    try:
+        with path.open(encoding="utf-8") as file:
+            first, words = file.readline(_LONGEST_LINE), file.readline(_LONGEST_LINE).split()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return words[0] if "://" in first and len(words) == _COLUMNS else None
 
 
 def _read(path: Path) -> tuple[tuple[str, ...], Tensor, Tensor]:

@@ -29,23 +29,24 @@ _POSE_SHAPES = ((4, 4), (3, 4))
 _DEFAULT_DEPTH_SCALE = 1e-3  # nerfstudio's: millimetres
 
 
-def open_transforms(path: Path, images: Path | None = None) -> Capture:
+def open_transforms(path: Path, images: Path | None = None, within: Path | None = None) -> Capture:
     """Open a nerfstudio or instant-ngp capture.
 
     Args:
         path: the JSON file.
         images: the folder the `file_path`s start from; the JSON's own folder when None.
+        within: absolute folder that no picture may lie outside of; None = anywhere.
 
     Raises:
-        ValueError: broken JSON, missing pictures or intrinsics, an unsupported camera model, invalid poses.
+        ValueError: broken JSON, missing or forbidden pictures, missing intrinsics, an unsupported camera model, invalid poses.
     """
     data = read_json_object(path)
-    folder = images or path.parent
     entries = enumerate(read_frames(data, path))
-    frames = [_Fields(entry, data, f"frame {i} of {path}").frame(folder) for i, entry in entries]
+    frames = [_Fields(entry, data, f"frame {i} of {path}").frame() for i, entry in entries]
     unit = data.get("unit") or ("metric" if "depth_unit_scale_factor" in data else "relative")
     depth_scale = _Fields({}, data, str(path)).number("depth_unit_scale_factor", _DEFAULT_DEPTH_SCALE)
-    return assemble_capture(frames, folder, path, SOURCE, unit=unit, depth_scale=depth_scale)
+    folder = images or path.parent
+    return assemble_capture(frames, folder, path, SOURCE, within=within, unit=unit, depth_scale=depth_scale)
 
 
 def write_transforms(path: Path | str, cameras: Cameras, file_names: Sequence[str], size: tuple[int, int]) -> None:
@@ -95,18 +96,19 @@ class _Fields:
             raise ValueError(f"{key} of {self._where} must be a number, got {value!r}")
         return float(value)
 
-    def frame(self, folder: Path) -> Frame:
-        name = self._own.get("file_path")
+    def frame(self) -> Frame:
+        name, depth = self._own.get("file_path"), self._own.get("depth_file_path")
         if not isinstance(name, str) or not name:
             raise ValueError(f"{self._where} has no file_path; expected the name of a picture, got {name!r}")
-        depth = self._own.get("depth_file_path")
+        if not isinstance(depth, str | None):
+            raise ValueError(f"depth_file_path of {self._where} must be the name of a picture, got {depth!r}")
         return Frame(
             name=name,
             c2w=self._pose(),
             K=self._intrinsics,
             size=self._size(),
             lens=self._lens(),
-            depth=folder / depth if depth else None,
+            depth=depth,
         )
 
     def _pose(self) -> Tensor:

@@ -23,8 +23,8 @@ class Posterior:
     mean: Tensor  # [B, N, D]
     logvar: Tensor | None = None  # [B, N, D]
 
-    def sample(self, generator: torch.Generator | None = None) -> Tensor:
-        """One draw [B, N, D]; the mean of a point estimate."""
+    def sample(self, generator: torch.Generator) -> Tensor:
+        """One draw [B, N, D] with noise of a CPU `generator`; the mean of a point estimate."""
         if self.logvar is None:
             return self.mean
         noise = torch.randn(self.mean.shape, generator=generator, dtype=torch.float32)
@@ -67,6 +67,7 @@ class Compressor(nn.Module):
                 f"latents give {cells} cells a view, the ray map gives {(side, side)}; resize the pictures"
             )
         views, cond = self.y_embed(latents), self.pose_embed(rays[:, :, None])
+        views = views + cond if self.config.ray_input else views
         head_dim = self.config.hidden // self.config.heads
         rope = AxialRope(cells, head_dim, tile=latents.shape[1], device=latents.device)
         tokens = self.scene_tokens.expand(len(latents), -1, -1).to(views.dtype)

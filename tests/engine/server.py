@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -132,10 +131,13 @@ class ComfyServer:
         raise RuntimeError(f"ComfyUI did not listen within {timeout_s:.0f} s:\n{self.log[-_LOG_TAIL:]}")
 
     def stop(self) -> None:
-        """End the process, gently first."""
+        """End the process, gently first.
+
+        Not by SIGINT: a process started from a background job ignores it.
+        """
         if self.process is None or self.process.poll() is not None:
             return
-        self.process.send_signal(signal.SIGINT)
+        self.process.terminate()
         try:
             self.process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:

@@ -1,0 +1,97 @@
+"""How well a model renders the views of a capture that it was not shown, beside simple baselines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from .baselines import mean_colour, nearest_view, thumbnail
+from .camera import fit_views
+from .metrics import psnr
+from .pipeline import SceneTok
+from .sampling import Progress
+from .sheets import contact_sheet
+from .types import Views
+
+_THUMBNAILS = (8, 16)
+_MOST_COLUMNS = 12
+
+
+@dataclass(frozen=True, eq=False)
+class LeaveOut:
+    """Renderings of left-out views and what they are compared with."""
+
+    inputs: Views  # the V views that were encoded
+    truth: Views  # the T views between them
+    mean: Tensor  # [T, 3, H, W] posterior mean, one step
+    sample: Tensor  # [T, 3, H, W] sample, `steps` steps
+    steps: int
+
+    def scores(self) -> dict[str, float]:
+        """Mean PSNR in dB of the renderings and the baselines, by name."""
+        truth, count = self.truth.rgb, len(self.truth)
+        pictures = {
+            "posterior mean, 1 step": self.mean,
+            f"sample, {self.steps} steps": self.sample,
+            "nearest input view": nearest_view(self.inputs, self.truth.cameras),
+            "mean colour of the inputs": mean_colour(self.inputs, count),
+            **{f"truth as a {side}x{side} thumbnail": thumbnail(truth, side) for side in _THUMBNAILS},
+        }
+        return {name: float(psnr(rgb, truth).mean()) for name, rgb in pictures.items()}
+
+    def sheet(self) -> Image.Image:
+        """A contact sheet: inputs, truth, posterior mean and sample; of many pictures, evenly spread ones."""
+        rows = {
+            "inputs": self.inputs.rgb,
+            "truth": self.truth.rgb,
+            "posterior mean\n1 step": self.mean,
+            f"sample\n{self.steps} steps": self.sample,
+        }
+        return contact_sheet([(label, _spread(rgb)) for label, rgb in rows.items()])
+
+
+def _spread(rgb: Tensor) -> Tensor:
+    count = min(len(rgb), _MOST_COLUMNS)
+    return rgb[torch.linspace(0, len(rgb) - 1, count).round().long()]
+
+
+def leave_out(
+    model: SceneTok,
+    views: Views,
+    every: int,
+    *,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> LeaveOut:
+    """Encode every `every`-th view and render the views between the encoded ones.
+
+    Args:
+        model: encodes and renders. Of more inputs than it takes, the chosen ones alone count as inputs.
+        views: the views of one scene in the order they were taken.
+        every: 2 leaves out every other view.
+        seed: noise of the renderings.
+        progress: called after every sampling step of both renderings; may raise to cancel.
+
+    Raises:
+        ValueError: `every` below 2, or too few views for one to lie between two inputs.
+    """
+    if every < 2:
+        raise ValueError(f"every must be at least 2, or no view is left out; got {every}")
+    kept = list(range(0, len(views), every))
+    if len(kept) < 2:
+        raise ValueError(
+            f"every {every} of {len(views)} views leaves no view between two inputs; take a smaller number"
+        )
+    views = fit_views(views, (model.config.image_size, model.config.image_size))
+    between = [i for i in range(kept[-1]) if i % every]
+    scene = model.encode(views[kept])
+    truth, steps = views[between], model.config.sampling.steps
+
+    def render(count: int) -> Tensor:
+        noise = torch.Generator().manual_seed(seed)
+        return model.render(scene, truth.cameras, steps=count, generator=noise, progress=progress)
+
+    return LeaveOut(views[kept][scene.meta["views_used"]], truth, render(1), render(steps), steps)

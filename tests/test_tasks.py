@@ -1,0 +1,336 @@
+"""What the networks are shown in training, how they are corrected, and that the result is what inference expects."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from scenetok_core import SceneTok, Views
+from scenetok_core.camera import camera_extents, ray_features
+from scenetok_core.models.networks import Networks
+from tests import small
+from training.config import DataConfig, RunConfig, TaskConfig, TrainConfig
+from training.data.rooms import RoomsConfig
+from training.tasks import SceneTokTask, choose_views
+
+WALK, STRAYS, CONTEXT, TARGETS, SCENES = 6, 3, 4, 3, 3
+TOKENS, LATENTS = 10, 4
+EXTENT = 1.4
+SEED = 7
+SAME = 1e-5
+BRIGHT = 0.75
+STEPS, RATE = 30, 5e-3
+EARLY, LATE = 0.0, 0.9  # before and after `TaskConfig.mean_share`
+PREDICTIONS = ("x", "v")
+FITTED = {"x": 0.7, "v": 0.9}  # most that may be left of the first loss; in "v" all of the noise counts too
+
+
+def generator(seed=SEED):
+    return torch.Generator().manual_seed(seed)
+
+
+def run_config(prediction="x", **task):
+    plain = small.config(scene_extent=EXTENT)
+    model = replace(plain, decoder=replace(plain.decoder, prediction=prediction, null_tokens=False))
+    rooms = RoomsConfig(image_size=small.IMAGE, views=WALK, strays=STRAYS, textures=8, texture_size=32)
+    return TrainConfig(
+        RunConfig("test", steps=STEPS),
+        model,
+        data=DataConfig(SCENES, CONTEXT, TARGETS, small.IMAGE, rooms),
+        task=TaskConfig(**{"least_context": CONTEXT, **task}),
+    )
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return SceneTokTask(run_config()).dataset(torch.device("cpu")).batch(SEED, SCENES)
+
+
+@pytest.fixture
+def task():
+    return SceneTokTask(run_config())
+
+
+@pytest.fixture
+def example(task, batch):
+    return task.prepare(batch, generator(), far=True, context=CONTEXT, jitter=False)
+
+
+def reference_views(rays):
+    """The input view [B] whose camera stands at the scene's origin, from ray features [B, V, 6, R, R]."""
+    return rays[:, :, 3:].abs().amax((2, 3, 4)).argmin(1).tolist()
+
+
+def inference_model(folder, config, networks, task):
+    path = folder / "trained.safetensors"
+    task.export(path, networks.state_dict(), {"step": "1"})
+    return SceneTok.load(path)
+
+
+def fit(task, batch, steps=STEPS, progress=EARLY):
+    """A model after `steps` on one batch with the same draws, and its losses."""
+    with torch.random.fork_rng():
+        torch.manual_seed(SEED)
+        model = task.build()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE)
+    history = []
+    for _ in range(steps):
+        losses, _ = task.loss(model, batch, generator(), progress)
+        optimizer.zero_grad()
+        losses.mean().backward()
+        optimizer.step()
+        history.append(float(losses.detach().mean()))
+    return model, history
+
+
+def test_far_targets_are_strays_first_and_never_inputs():
+    for seed in range(50):
+        inputs, targets = choose_views(WALK, 1, CONTEXT, TARGETS, far=True, generator=generator(seed))
+        assert len(set(inputs)) == CONTEXT and set(inputs) <= set(range(WALK))
+        assert WALK in targets and len(set(targets)) == TARGETS
+        assert not set(inputs) & set(targets)
+        assert inputs == sorted(inputs) and targets == sorted(targets)
+
+
+def test_near_targets_are_inputs_first_and_then_any_frames():
+    draws = [choose_views(WALK, STRAYS, 2, TARGETS, far=False, generator=generator(seed)) for seed in range(50)]
+    assert all(set(inputs) < set(targets) and len(set(targets)) == TARGETS for inputs, targets in draws)
+    assert {frame for _, targets in draws for frame in targets} == set(range(WALK + STRAYS))
+    inputs, targets = choose_views(WALK, STRAYS, CONTEXT, TARGETS, far=False, generator=generator())
+    assert set(targets) < set(inputs)
+
+
+def test_too_few_pictures_for_far_targets_are_refused():
+    with pytest.raises(ValueError, match="3 targets besides 6 inputs need more pictures than 6 frames and 2 strays"):
+        choose_views(WALK, 2, WALK, 3, far=True, generator=generator())
+
+
+def test_views_are_chosen_by_the_generator_alone():
+    state = torch.get_rng_state()
+    first, again, other = (
+        choose_views(WALK, STRAYS, CONTEXT, TARGETS, far=True, generator=generator(seed)) for seed in (1, 1, 2)
+    )
+    assert first == again and first != other
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_an_example_holds_the_chosen_pictures(task, batch, example):
+    inputs, targets = choose_views(WALK, STRAYS, CONTEXT, TARGETS, far=True, generator=generator())
+    assert torch.allclose(task.context_autoencoder.decode(example.context), batch.rgb[:, inputs], atol=SAME)
+    assert torch.allclose(task.target_autoencoder.decode(example.target), batch.rgb[:, targets], atol=SAME)
+
+
+def test_one_input_of_every_scene_is_the_origin(batch, example):
+    side = example.context_rays.shape[-1]
+    for scene, view in enumerate(reference_views(example.context_rays)):
+        at_origin = ray_features(torch.eye(4), batch.cameras.K[scene, 0], (side, side))
+        assert (example.context_rays[scene, view] - at_origin).abs().max() < SAME
+
+
+def test_the_origin_is_a_random_input_or_the_middle_one(batch):
+    def origins(reference):
+        task, found = SceneTokTask(run_config(reference=reference)), []
+        for seed in range(8):
+            given = task.prepare(batch, generator(seed), far=True, context=CONTEXT, jitter=True)
+            found += reference_views(given.context_rays)
+        return set(found)
+
+    assert origins("random") == set(range(CONTEXT))
+    assert origins("middle") == {CONTEXT // 2}
+
+
+def test_cameras_have_the_extent_of_the_model_and_jitter_changes_it(task, batch, example):
+    jittered = task.prepare(batch, generator(), far=True, context=CONTEXT, jitter=True)
+    centers, moved = (rays[:, :, 3:, 0, 0] for rays in (example.context_rays, jittered.context_rays))
+    assert torch.allclose(camera_extents(centers).float(), torch.full((SCENES,), EXTENT), atol=1e-4)
+    factors = camera_extents(moved) / EXTENT
+    low, high = task.config.task.scale_range
+    assert factors.min() >= low - SAME and factors.max() <= high + SAME
+    assert len(factors.round(decimals=4).unique()) == SCENES, "every scene has a factor of its own"
+
+
+def test_inference_shows_the_networks_the_same_rays_and_pictures(task, batch, example, tmp_path):
+    model = inference_model(tmp_path, task.config, Networks(task.config.model), task)
+    seen = {}
+    model.networks.compressor.register_forward_pre_hook(lambda _, given: seen.update(context=given))
+    model.networks.denoiser.pose_embed.register_forward_pre_hook(lambda _, given: seen.update(target=given))
+    inputs, targets = choose_views(WALK, STRAYS, CONTEXT, TARGETS, far=True, generator=generator())
+    for i, reference in enumerate(reference_views(example.context_rays)):
+        cameras = batch.cameras.replace(c2w=batch.cameras.c2w[i], K=batch.cameras.K[i])
+        scene = model.encode(Views(batch.rgb[i], cameras)[inputs], reference=reference)
+        model.render(scene, cameras[targets], steps=1)
+        latents, context_rays = seen["context"]
+        assert (latents[0] - example.context[i]).abs().max() < SAME
+        assert (context_rays[0] - example.context_rays[i]).abs().max() < SAME
+        assert (seen["target"][0][0] - example.target_rays[i]).abs().max() < SAME
+
+
+def test_all_times_are_one_at_first():
+    task = SceneTokTask(run_config(mean_share=0.5))
+    assert torch.equal(task.times((SCENES, LATENTS), generator(), 0.49), torch.ones(SCENES, LATENTS))
+    assert not torch.equal(task.times((SCENES, LATENTS), generator(), 0.5), torch.ones(SCENES, LATENTS))
+
+
+def test_times_are_a_mixture_later():
+    many, task = 4000, SceneTokTask(run_config(mean_fraction=0.25, split_times=0.3, time_mean=1.0))
+    t = task.times((many, LATENTS), generator(), LATE)
+    assert t.min() > 0 and t.max() <= 1
+    changes = (t.diff(dim=1) != 0).sum(1)
+    assert changes.max() == 1, "at most two groups"
+    full = (t == 1).all(1)
+    assert float(full.float().mean()) == pytest.approx(0.25, abs=0.03)
+    split = changes[~full].float().mean()  # a border before the first latent leaves one group
+    assert float(split) == pytest.approx(0.3 * (LATENTS - 1) / LATENTS, abs=0.03)
+    assert float(t[~full].logit().mean()) == pytest.approx(1.0, abs=0.1)
+
+
+def tagged_tokens():
+    """Tokens [B, N, 2] that tell their scene and their place."""
+    scene = torch.arange(SCENES, dtype=torch.float32)[:, None].expand(SCENES, TOKENS)
+    return torch.stack([scene, torch.arange(TOKENS, dtype=torch.float32).expand(SCENES, TOKENS)], -1)
+
+
+def test_dropping_keeps_some_tokens_of_each_scene():
+    task, counts, subsets = SceneTokTask(run_config(token_drop=1.0, token_keep=0.3)), set(), set()
+    for seed in range(40):
+        kept = task.edit(generator(seed), LATE)(tagged_tokens())
+        counts.add(kept.shape[1])
+        for scene, tokens in enumerate(kept):
+            assert (tokens[:, 0] == scene).all(), "tokens of another scene"
+            assert len(tokens[:, 1].unique()) == kept.shape[1], "a token twice"
+            subsets.add(tuple(sorted(tokens[:, 1].tolist())))
+    assert min(counts) == round(0.3 * TOKENS) and max(counts) >= TOKENS - 1
+    assert len(subsets) > 40, "scenes lose different tokens"
+
+
+def test_tokens_are_left_alone_at_first_and_when_nothing_is_asked():
+    given = tagged_tokens()
+    early = SceneTokTask(run_config(token_drop=1.0, token_noise=0.5)).edit(generator(), EARLY)
+    never = SceneTokTask(run_config(token_drop=0.0, token_noise=0.0)).edit(generator(), LATE)
+    assert torch.equal(early(given), given) and torch.equal(never(given), given)
+
+
+def test_noise_on_tokens_stays_below_its_limit():
+    task, given = SceneTokTask(run_config(token_drop=0.0, token_noise=0.5)), torch.zeros(SCENES, 500, 8)
+    spread = [float(task.edit(generator(seed), LATE)(given).std()) for seed in range(20)]
+    assert max(spread) < 0.52 and max(spread) > 0.3 and min(spread) < 0.2
+
+
+def test_fresh_networks_predict_nothing_yet(task, example):
+    t = torch.ones(example.target.shape[:2])
+    out = task.build()(example.context, example.context_rays, example.target, t, example.target_rays)
+    assert torch.equal(out, torch.zeros_like(example.target))
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+@pytest.mark.parametrize("progress", [EARLY, LATE])
+def test_losses_are_finite_and_reach_every_weight(batch, prediction, progress):
+    """Some layers start at zero, so the gradient needs a few steps to pass them."""
+    task = SceneTokTask(run_config(prediction, token_noise=0.05))
+    model, _ = fit(task, batch, steps=3, progress=progress)
+    model.zero_grad()
+    losses, _ = task.loss(model, batch, generator(), progress)
+    assert losses.shape == (SCENES,) and losses.isfinite().all()
+    losses.mean().backward()
+    silent = [name for name, weight in model.named_parameters() if weight.grad is None or not weight.grad.any()]
+    assert silent == []
+    assert all(weight.grad.isfinite().all() for weight in model.parameters() if weight.grad is not None)
+
+
+def test_the_loss_depends_on_the_generator_alone(task, batch):
+    model, _ = fit(task, batch, steps=2)
+    torch.manual_seed(0)
+    first, _ = task.loss(model, batch, generator(1), LATE)
+    torch.manual_seed(1)
+    again, _ = task.loss(model, batch, generator(1), LATE)
+    other, _ = task.loss(model, batch, generator(2), LATE)
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+class KnowsTheAnswer(torch.nn.Module):
+    """Predicts pictures that are `BRIGHT` everywhere, whatever it is shown."""
+
+    def __init__(self, prediction):
+        super().__init__()
+        self.prediction = prediction
+
+    def forward(self, context, context_rays, noisy, t, packed_rays, edit):
+        clean = torch.full_like(noisy, BRIGHT * 2 - 1)
+        return clean if self.prediction == "x" else (noisy - clean) / t[:, :, None, None, None]
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_the_right_prediction_has_no_loss(batch, prediction):
+    bright = replace(batch, rgb=torch.full_like(batch.rgb, BRIGHT))
+    task = SceneTokTask(run_config(prediction, mean_fraction=0.3))
+    for seed in range(5):
+        losses, logs = task.loss(KnowsTheAnswer(prediction), bright, generator(seed), LATE)
+        assert losses.max() < SAME
+        assert all(not float(quality) < 60 for quality in logs.values()), "above 60 dB, or NaN where there is none"
+
+
+def test_reported_quality_is_that_of_the_posterior_mean_at_first(task, batch):
+    bright = replace(batch, rgb=torch.full_like(batch.rgb, BRIGHT))
+    _, logs = task.loss(task.build(), bright, generator(), EARLY)  # fresh networks predict 0.5, the middle grey
+    assert float(logs["psnr_mean"]) == pytest.approx(-20 * math.log10(BRIGHT - 0.5), abs=1e-3)
+    assert torch.as_tensor(logs["psnr_noisy"]).isnan()
+
+
+def given_to_the_model(task, batch, seeds, progress):
+    """What `loss` gives to the networks: input rays [B, V, 6, R, R] and target rays [B, L, 6, R, R] of every draw."""
+    model, seen = task.build(), []
+    model.register_forward_pre_hook(lambda _, given: seen.append((given[1], given[4][:, :, 0])))
+    with torch.no_grad():
+        for seed in range(seeds):
+            task.loss(model, batch, generator(seed), progress)
+    return seen
+
+
+def test_batches_have_few_inputs_at_first_and_varied_numbers_later(batch):
+    task = SceneTokTask(run_config(least_context=2))
+    counts = [{rays.shape[1] for rays, _ in given_to_the_model(task, batch, 30, at)} for at in (EARLY, LATE)]
+    assert counts == [{2}, {2, 3, CONTEXT}]
+
+
+def test_targets_are_inputs_at_first_and_far_later(batch):
+    task = SceneTokTask(run_config(far_share=1.0, far_from=0.5))
+
+    def shown_again(progress):
+        seen = given_to_the_model(task, batch, 10, progress)
+        return [bool((rays[:, :, None] == targets[:, None]).all((0, 3, 4, 5)).any()) for rays, targets in seen]
+
+    assert all(shown_again(EARLY))
+    assert not any(shown_again(LATE))
+
+
+def test_one_batch_is_overfitted_at_all_noise_levels(task, batch):
+    _, history = fit(task, batch, progress=LATE)
+    assert history[-1] < FITTED["x"] * history[0]
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_one_batch_is_overfitted_and_its_export_renders_the_same(batch, prediction, tmp_path):
+    task = SceneTokTask(run_config(prediction))
+    networks, history = fit(task, batch)
+    assert history[-1] < FITTED[prediction] * history[0]
+    model = inference_model(tmp_path, task.config, networks, task)
+    assert model.config == task.config.model
+    example = task.prepare(batch, generator(), far=False, context=CONTEXT, jitter=False)
+    inputs, targets = choose_views(WALK, STRAYS, CONTEXT, TARGETS, far=False, generator=generator())
+    reference = reference_views(example.context_rays)[0]
+    cameras = batch.cameras.replace(c2w=batch.cameras.c2w[0], K=batch.cameras.K[0])
+    scene = model.encode(Views(batch.rgb[0], cameras)[inputs], reference=reference)
+    frames = model.render(scene, cameras[targets], steps=1, generator=generator())
+    noise = torch.randn(example.target[:1].shape, generator=generator())
+    with torch.no_grad():
+        t = torch.ones(1, TARGETS)
+        out = networks(example.context[:1], example.context_rays[:1], noise, t, example.target_rays[:1])
+    clean = out if prediction == "x" else noise - out
+    assert torch.allclose(frames, task.target_autoencoder.decode(clean)[0], atol=1e-4)
+
+
+def test_a_sheet_shows_inputs_truth_and_both_kinds_of_picture(task, batch):
+    model, _ = fit(task, batch, steps=1)
+    sheet = task.sheet(model, batch, generator())
+    assert sheet.height >= SCENES * 4 * small.IMAGE and sheet.width >= CONTEXT * small.IMAGE
