@@ -24,7 +24,9 @@ venv: $(STAMP)
 $(STAMP): Makefile pyproject.toml requirements.txt $(wildcard $(ENGINE)/requirements*.txt $(ENGINE)/_torchvision*)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@if nvidia-smi >/dev/null 2>&1; then $(PIP) install $(TORCH_ARGS) "$(TORCH)"; \
-	else $(PIP) install $(TORCH_ARGS) "$(TORCH)+cpu" 2>/dev/null || $(PIP) install $(TORCH_ARGS) "$(TORCH)"; fi
+	elif ! $(PIP) install $(TORCH_ARGS) "$(TORCH)+cpu" 2>/dev/null; then \
+		echo "no CPU build of $(TORCH) in pip's indexes: installing the default build (several GB on Linux); TORCH_ARGS='--index-url URL' names another index"; \
+		$(PIP) install $(TORCH_ARGS) "$(TORCH)"; fi
 ifdef COMFYUI_PATH
 	@if [ -z "$$COMFYUI_PYTHON" ]; then $(PIP) install -r "$$COMFYUI_PATH/requirements.txt"; fi
 else

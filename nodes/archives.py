@@ -6,11 +6,15 @@ import hashlib
 import os
 import shutil
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
+
+from ..scenetok_core.captures import CAMERA_SUFFIXES, PICTURE_SUFFIXES
 
 _LARGEST_BYTES = 8 * 2**30
 _MOST_FILES = 20_000
-_KEPT = {".json", ".txt", ".bin", ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
+_KEPT = {*CAMERA_SUFFIXES, *PICTURE_SUFFIXES}
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 def unpack(archive: Path, temporary: Path) -> Path:
@@ -45,9 +49,11 @@ def _extract(archive: Path, target: Path) -> None:
                     f"{archive.name} unpacks to more than {_MOST_FILES} files or {_LARGEST_BYTES // 2**30} GiB; put "
                     "the unpacked folder into the input folder instead"
                 )
+            for member in members:
+                member.filename = member.filename.replace("\\", "/")  # as some Windows programs separate folders
             target.mkdir(parents=True)
             source.extractall(target, members)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise ValueError(f"{archive.name} is damaged or no plain .zip file ({error}); pack it again") from error
 
 
@@ -55,5 +61,7 @@ def _wanted(member: zipfile.ZipInfo, archive: Path) -> bool:
     name = PurePosixPath(member.filename.replace("\\", "/"))
     if name.is_absolute() or ".." in name.parts:
         raise ValueError(f"{archive.name} holds the unsafe path {member.filename!r}; pack the capture's folder itself")
+    if member.compress_type not in _METHODS:
+        raise ValueError(f"{archive.name} is not packed as a plain .zip file; pack it again with the usual method")
     hidden = any(part.startswith((".", "__MACOSX")) for part in name.parts)
     return not member.is_dir() and not hidden and name.suffix.lower() in _KEPT

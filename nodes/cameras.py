@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 from ..scenetok_core import make_trajectory
 from ..scenetok_core.trajectories import PRESETS, preset_options
-from .sockets import SceneCamerasSocket, SceneTokensSocket, known, read_cameras, read_tokens
+from .sockets import SceneCamerasSocket, SceneTokensSocket, fault, known, read_cameras, read_tokens
 
 _PRESET_HELP = """Shape of the path.
 - follow: along the input cameras, in their order, smoothed
@@ -23,6 +23,20 @@ _KEYFRAMES_HELP = """keyframes: the keys as a JSON list, in the capture's unit (
 Each may have "fov": vertical field of view in degrees. Empty: through the input cameras."""
 
 
+_DEGREES = 60.0  # one widget serves all presets, whose own defaults differ
+
+
+def _python_degrees() -> str:
+    own = {preset: preset_options(preset).get("degrees", _DEGREES) for preset in PRESETS}
+    return ", ".join(f"{degrees:g} for {preset}" for preset, degrees in own.items() if degrees != _DEGREES)
+
+
+def _default(option: str) -> float | bool:
+    """Where `scenetok_core` starts an option that only one preset has."""
+    (value,) = (options[option] for options in map(preset_options, PRESETS) if option in options)
+    return value
+
+
 class CameraTrajectory(io.ComfyNode):
     """Input cameras -> camera path."""
 
@@ -34,7 +48,8 @@ class CameraTrajectory(io.ComfyNode):
             display_name="Camera Trajectory",
             category="SceneTok/cameras",
             description="Makes a camera path in the space of the input cameras. Settings that a preset does not use "
-            "are ignored. Lengths are fractions of the distance to the point the cameras look at.",
+            "are ignored. Lengths are fractions of the distance to the point the cameras look at. "
+            f"degrees starts at {_DEGREES:g} for every preset; the Python functions start at {_python_degrees()}.",
             inputs=_path_inputs(),
             outputs=[
                 SceneCamerasSocket.Output(
@@ -46,9 +61,9 @@ class CameraTrajectory(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, preset: str) -> bool | str:
+    def validate_inputs(cls, preset: str | None = None) -> bool | str:
         """Refuse unknown presets before anything runs."""
-        return True if preset in PRESETS else f"unknown preset {preset!r}; choose one of {', '.join(PRESETS)}"
+        return fault(preset_options, preset)
 
     @classmethod
     def execute(
@@ -98,7 +113,9 @@ def _path_inputs() -> list[io.Input]:
             "0 = where the input cameras' viewing directions meet.",
             **folded,
         ),
-        io.Boolean.Input("loop", default=False, tooltip="keyframes: come back to the first key.", **folded),
+        io.Boolean.Input(
+            "loop", default=bool(_default("loop")), tooltip="keyframes: come back to the first key.", **folded
+        ),
         io.String.Input("keyframes", default="", multiline=True, tooltip=_KEYFRAMES_HELP),
         SceneCamerasSocket.Input(
             "cameras", optional=True, tooltip="The input cameras, from Load Views. Unconnected: those of the tokens."
@@ -113,7 +130,7 @@ def _amounts(folded: dict[str, bool]) -> list[io.Input]:
     return [
         io.Float.Input(
             "degrees",
-            default=60.0,
+            default=_DEGREES,
             min=-3600.0,
             max=3600.0,
             step=1.0,
@@ -122,7 +139,7 @@ def _amounts(folded: dict[str, bool]) -> list[io.Input]:
         ),
         io.Float.Input(
             "distance",
-            default=0.5,
+            default=_default("distance"),
             min=-10.0,
             max=10.0,
             step=0.01,
@@ -131,7 +148,7 @@ def _amounts(folded: dict[str, bool]) -> list[io.Input]:
         ),
         io.Float.Input(
             "radius",
-            default=0.2,
+            default=_default("radius"),
             min=0.0,
             max=10.0,
             step=0.01,
@@ -139,11 +156,17 @@ def _amounts(folded: dict[str, bool]) -> list[io.Input]:
             **folded,
         ),
         io.Float.Input(
-            "turns", default=2.0, min=-100.0, max=100.0, step=0.25, tooltip="spiral: number of turns.", **folded
+            "turns",
+            default=_default("turns"),
+            min=-100.0,
+            max=100.0,
+            step=0.25,
+            tooltip="spiral: number of turns.",
+            **folded,
         ),
         io.Float.Input(
             "forward",
-            default=0.2,
+            default=_default("forward"),
             min=-10.0,
             max=0.95,
             step=0.01,
@@ -152,7 +175,7 @@ def _amounts(folded: dict[str, bool]) -> list[io.Input]:
         ),
         io.Float.Input(
             "smoothing",
-            default=0.03,
+            default=_default("smoothing"),
             min=0.0,
             max=1.0,
             step=0.01,

@@ -12,11 +12,10 @@ from comfy.ldm.modules.attention import optimized_attention
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
-from ..scenetok_core import SceneTok, SceneTokConfig
+from ..scenetok_core import SceneTok
 from ..scenetok_core.nn.attention import Attend, attend, use_attention
 
 DTYPES = {"auto": None, "bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-_ACTIVATIONS_PER_CELL = 24  # values kept per token and channel at the widest place of a block
 _log = logging.getLogger("SceneTok")
 
 
@@ -29,7 +28,7 @@ class ManagedModel:
 
     def on_device(self, frames: int) -> SceneTok:
         """The pipeline with its networks wholly on the compute device, with room to work on `frames` pictures."""
-        needed = working_bytes(self.pipeline.config, frames)
+        needed = self.pipeline.memory_estimate(frames)
         management.load_models_gpu([self.patcher], memory_required=needed, force_full_load=True)
         return self.pipeline
 
@@ -68,11 +67,3 @@ def _attention(device: torch.device) -> Attend:
         return optimized_attention(q, k, v, heads=q.shape[1], skip_reshape=True, skip_output_reshape=True)
 
     return cancellable
-
-
-def working_bytes(config: SceneTokConfig, frames: int) -> int:
-    """Memory for activations: a window of latents through one block, and the frames themselves in float32."""
-    side = config.compressor.ray_map // config.compressor.ray_patch
-    cells = max(config.sampling.window, config.context_views) * side * side
-    activations = cells * config.decoder.hidden * _ACTIVATIONS_PER_CELL * 4
-    return activations + frames * 3 * config.image_size**2 * 4

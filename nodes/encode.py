@@ -15,6 +15,7 @@ from .sockets import (
     NodeProgress,
     SceneCamerasSocket,
     SceneTokensSocket,
+    fault,
     known,
     read_tokens,
     views_from_sockets,
@@ -109,7 +110,8 @@ class SaveSceneTokens(io.ComfyNode):
             outputs=[
                 io.String.Output(
                     display_name="scene",
-                    tooltip="Name of the file as Load Scene Tokens takes it, ending with [output].",
+                    tooltip="File name below the output folder, ending with [output], for nodes that show or take text "
+                    "and for API clients. Not for wiring into Load Scene Tokens, whose list takes no text.",
                 ),
             ],
             is_output_node=True,
@@ -117,13 +119,9 @@ class SaveSceneTokens(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, filename_prefix: str) -> bool | str:
+    def validate_inputs(cls, filename_prefix: str | None = None) -> bool | str:
         """Refuse paths outside the output folder before anything runs."""
-        try:
-            folders.inside(filename_prefix, folders.output_folder())
-        except ValueError as error:
-            return str(error)
-        return True
+        return fault(lambda prefix: folders.inside(prefix, folders.output_folder()), filename_prefix)
 
     @classmethod
     def execute(cls, tokens: object, filename_prefix: str) -> io.NodeOutput:

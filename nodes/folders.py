@@ -13,7 +13,7 @@ from pathlib import Path
 import folder_paths
 
 from ..scenetok_core import open_capture
-from ..scenetok_core.captures import Capture
+from ..scenetok_core.captures import CAMERA_SUFFIXES, Capture, absolute, confined, find_cameras
 from .archives import unpack
 
 MODELS = "scenetok"
@@ -26,8 +26,7 @@ _EXAMPLES = {
     "example: room": _EXAMPLE / "transforms.json",
     "example: room, held-out path": _EXAMPLE / "heldout.json",
 }
-_CAMERA_FILES = ("transforms.json", "transforms_train.json", "cameras.json")
-_COLMAP_FILES = ("cameras.bin", "cameras.txt")
+_ARCHIVE = ".zip"
 _CAPTURE_DEPTH = 3
 
 
@@ -53,46 +52,59 @@ def model_path(name: str) -> Path:
 
 
 def inside(text: str, root: Path) -> Path:
-    """The path `text`, absolute or relative to `root`. Raises `ValueError` when it leaves `root`."""
-    # Symbolic links are not resolved: people link large captures into the input folder.
-    path = Path(os.path.abspath(root / text.strip().strip('"')))  # noqa: PTH100
-    if not path.is_relative_to(root):
-        raise ValueError(f"{text!r} is outside {root}; copy or link it into that folder and give the path inside")
-    return path
+    """The path `text`, absolute or relative to `root`. Raises `ValueError` unless it lies below `root`."""
+    return confined(root / text.strip().strip('"'), root, repr(text))
 
 
 def input_folder() -> Path:
     """ComfyUI's input folder."""
-    return Path(os.path.abspath(folder_paths.get_input_directory()))  # noqa: PTH100
+    return absolute(Path(folder_paths.get_input_directory()))
 
 
 def output_folder() -> Path:
     """ComfyUI's output folder."""
-    return Path(os.path.abspath(folder_paths.get_output_directory()))  # noqa: PTH100
+    return absolute(Path(folder_paths.get_output_directory()))
 
 
 def capture_names() -> list[str]:
     """What Load Views offers: the pack's examples, then captures in the input folder, as paths relative to it."""
     examples = [name for name, path in _EXAMPLES.items() if path.is_file()]
     root = input_folder()
-    found = (path.relative_to(root).as_posix() for path in _captures_below(root, _CAPTURE_DEPTH))
-    return examples + sorted(name for name in found if name != ".")
+    return examples + sorted(path.relative_to(root).as_posix() for path in _captures_below(root, None, _CAPTURE_DEPTH))
 
 
-def _captures_below(folder: Path, depth: int) -> Iterator[Path]:
+def _captures_below(folder: Path, opened: Path | None, depth: int) -> Iterator[Path]:
+    """Captures inside `folder`; `opened` are the cameras that the folder itself, as a capture, would be opened with."""
     try:
-        entries = sorted(folder.iterdir())
+        with os.scandir(folder) as scan:
+            shown = sorted((entry for entry in scan if not entry.name.startswith(".")), key=lambda entry: entry.name)
+        folders = [folder / entry.name for entry in shown if entry.is_dir()]
     except OSError:
         return
-    names = {entry.name for entry in entries}
-    if names.intersection(_CAMERA_FILES) or names.issuperset({"images", "sparse"}) or names.intersection(_COLMAP_FILES):
-        yield folder
+    yield from _capture_files_among((folder / entry.name for entry in shown if _may_open(entry.name)), opened)
+    if opened is not None or not depth:  # what lies in the folders of a capture belongs to it
         return
-    yield from (entry for entry in entries if entry.suffix.lower() == ".zip")
-    if depth:
-        for entry in entries:
-            if entry.is_dir() and not entry.name.startswith("."):
-                yield from _captures_below(entry, depth - 1)
+    for path in folders:
+        cameras = find_cameras(path)
+        if cameras is not None:
+            yield path
+        yield from _captures_below(path, cameras, depth - 1)
+
+
+def _may_open(name: str) -> bool:
+    return name.lower().endswith((_ARCHIVE, *CAMERA_SUFFIXES))
+
+
+def _capture_files_among(files: Iterable[Path], opened: Path | None) -> Iterator[Path]:
+    """Archives, and camera files that open something else than `opened` and each other."""
+    seen = {None, opened}
+    for path in files:
+        if path.is_dir():
+            continue
+        cameras = path if path.suffix.lower() == _ARCHIVE else find_cameras(path)
+        if cameras not in seen:
+            seen.add(cameras)
+            yield path
 
 
 def capture_path(name: str) -> Path:
@@ -118,21 +130,29 @@ def open_named_capture(name: str) -> Capture:
         ValueError: not found, outside the input folder (the capture or a picture its camera file names), not readable.
     """
     path = capture_path(name)
-    root = input_folder() if name not in _EXAMPLES else path.parent
-    if path.suffix.lower() == ".zip":
-        path = root = unpack(path, Path(folder_paths.get_temp_directory()))
-    capture = open_capture(path)
-    for picture in (*capture.images, *(depth for depth in capture.depths if depth)):
-        inside(str(picture), root)
-    return capture
+    if path.suffix.lower() == _ARCHIVE:
+        unpacked = unpack(path, Path(folder_paths.get_temp_directory()))
+        return open_capture(unpacked, within=unpacked)
+    return open_capture(path, within=path.parent if name in _EXAMPLES else input_folder())
 
 
-def fingerprint(path: Path) -> str:
-    """Changes whenever a file at `path`, or a file beside or below it for a capture, changes its time or size."""
-    folder = path if path.is_dir() else path.parent
-    files: Iterable[Path] = [path] if path.suffix in (".safetensors", ".zip") else sorted(folder.rglob("*"))
-    stats = ((file.name, file.stat()) for file in files if file.is_file())
-    return ";".join(f"{name}:{stat.st_mtime_ns}:{stat.st_size}" for name, stat in stats)
+def capture_files(name: str) -> tuple[Path, ...]:
+    """The files that a capture's views come from: camera files and pictures, or the .zip.
+
+    Raises:
+        ValueError: as `open_named_capture`.
+    """
+    path = capture_path(name)
+    if path.suffix.lower() == _ARCHIVE:
+        return (path,)
+    capture = open_named_capture(name)
+    return (*capture.camera_files, *capture.images)
+
+
+def fingerprint(files: Iterable[Path]) -> str:
+    """Changes whenever one of `files` changes its path, time or size."""
+    stats = ((file, file.stat()) for file in files)
+    return ";".join(f"{file}:{stat.st_mtime_ns}:{stat.st_size}" for file, stat in stats)
 
 
 def scene_names() -> list[str]:

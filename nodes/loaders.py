@@ -11,9 +11,18 @@ from ..scenetok_core.captures import Capture
 from ..scenetok_core.selection import select_views
 from . import folders
 from .devices import DTYPES, load_managed
-from .sockets import ModelSocket, NodeProgress, SceneCamerasSocket, SceneTokensSocket, image_from_frames, known
+from .sockets import (
+    ModelSocket,
+    NodeProgress,
+    SceneCamerasSocket,
+    SceneTokensSocket,
+    fault,
+    image_from_frames,
+    known,
+)
 
 _CATEGORY = "SceneTok/loaders"
+_ALWAYS_AGAIN = float("nan")  # for linked inputs: unequal to itself, so no earlier result counts
 
 
 class LoadModel(io.ComfyNode):
@@ -49,14 +58,14 @@ class LoadModel(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, model: str) -> bool | str:
+    def validate_inputs(cls, model: str | None = None) -> bool | str:
         """Refuse files that are not there before anything runs."""
-        return _fault(folders.model_path, model)
+        return fault(folders.model_path, model)
 
     @classmethod
-    def fingerprint_inputs(cls, model: str, dtype: str) -> str:
+    def fingerprint_inputs(cls, model: str | None, **others: Any) -> str | float:
         """Load again when the file changes."""
-        return folders.fingerprint(folders.model_path(model))
+        return _ALWAYS_AGAIN if model is None else folders.fingerprint([folders.model_path(model)])
 
     @classmethod
     def execute(cls, model: str, dtype: str) -> io.NodeOutput:
@@ -114,14 +123,14 @@ class LoadViews(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, capture: str) -> bool | str:
+    def validate_inputs(cls, capture: str | None = None) -> bool | str:
         """Refuse captures that are not there before anything runs."""
-        return _fault(folders.capture_path, capture)
+        return fault(folders.capture_path, capture)
 
     @classmethod
-    def fingerprint_inputs(cls, capture: str, **others: Any) -> str:
+    def fingerprint_inputs(cls, capture: str | None, **others: Any) -> str | float:
         """Load again when a file of the capture changes."""
-        return folders.fingerprint(folders.capture_path(capture))
+        return _ALWAYS_AGAIN if capture is None else folders.fingerprint(folders.capture_files(capture))
 
     @classmethod
     def execute(cls, capture: str, max_views: int, size: int) -> io.NodeOutput:
@@ -160,27 +169,19 @@ class LoadSceneTokens(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, scene: str) -> bool | str:
+    def validate_inputs(cls, scene: str | None = None) -> bool | str:
         """Refuse files that are not there before anything runs."""
-        return _fault(folders.scene_path, scene)
+        return fault(folders.scene_path, scene)
 
     @classmethod
-    def fingerprint_inputs(cls, scene: str) -> str:
+    def fingerprint_inputs(cls, scene: str | None) -> str | float:
         """Load again when the file changes."""
-        return folders.fingerprint(folders.scene_path(scene))
+        return _ALWAYS_AGAIN if scene is None else folders.fingerprint([folders.scene_path(scene)])
 
     @classmethod
     def execute(cls, scene: str) -> io.NodeOutput:
         """Read the file."""
         return io.NodeOutput(load_scene(folders.scene_path(scene)).to_dict())
-
-
-def _fault(find: Any, name: str) -> bool | str:
-    try:
-        find(name)
-    except ValueError as error:
-        return str(error)
-    return True
 
 
 def _side(capture: Capture, size: int) -> int | None:

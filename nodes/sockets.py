@@ -32,6 +32,19 @@ def known(make: Callable[..., Any], **options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name in parameters}
 
 
+def fault(check: Callable[[str], object], value: str | None) -> bool | str:
+    """What `validate_inputs` answers: True, or the message of the `ValueError` that `check(value)` raises.
+
+    The value of a linked input is None, as it is not known yet; `execute` checks it.
+    """
+    try:
+        if value is not None:
+            check(value)
+    except ValueError as error:
+        return str(error)
+    return True
+
+
 def views_from_sockets(images: Tensor, cameras: object) -> Views:
     """An IMAGE batch [V, H, W, 3 or 4] and SCENE_CAMERAS as views.
 

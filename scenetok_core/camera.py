@@ -13,8 +13,8 @@ from torch import Tensor
 
 from .types import Cameras, Views
 
-# Float32 poses of a camera that stood still differ by rounding: by half an epsilon of their size per coordinate when
-# they were rounded once, by a few epsilons after the arithmetic of a reader or of another frame.
+# Float32 poses of a camera that only turned differ by rounding: world-to-camera poses that were inverted in float32 by
+# up to 2.5 epsilons of their distance from the origin.
 _STANDSTILL = 8 * torch.finfo(torch.float32).eps
 
 

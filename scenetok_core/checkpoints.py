@@ -36,9 +36,7 @@ def model_hash(state: Mapping[str, Tensor]) -> str:
     for name in sorted(state):
         tensor = state[name].detach().contiguous().cpu()
         digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
-        digest.update(
-            tensor.view(torch.uint8).numpy().data if tensor.ndim else tensor.reshape(1).view(torch.uint8).numpy()
-        )
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
 
 
@@ -46,7 +44,10 @@ def _write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str
     with replacing(path) as partial:
         partial.touch()
         mode = partial.stat().st_mode  # safetensors writes files that only their owner can read
-        save_file({k: v.detach().contiguous().cpu() for k, v in tensors.items()}, partial, dict(metadata))
+        try:
+            save_file({k: v.detach().contiguous().cpu() for k, v in tensors.items()}, partial, dict(metadata))
+        except SafetensorError as error:  # its name for a full disk
+            raise OSError(f"cannot write {path}: {error}") from error
         partial.chmod(mode)
 
 
@@ -131,8 +132,8 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], SceneTokConfig
     stored = metadata.get("model_hash", actual)
     if stored != actual:
         raise ValueError(
-            f"{Path(path).name} was changed after it was written: its weights have the hash {actual}, its metadata says "
-            f"{stored}; copy or download it again, or write changed weights with save_checkpoint"
+            f"{Path(path).name} was changed after it was written: its weights have the hash {actual}, its metadata "
+            f"says {stored}; copy or download it again, or write changed weights with save_checkpoint"
         )
     return tensors, config, {**metadata, "model_hash": actual}
 

@@ -66,17 +66,20 @@ def _check_output(path: Path, suffixes: Sequence[str]) -> None:
     """Refuse before any work what could not be written after it."""
     if path.suffix.lower() not in suffixes:
         raise ValueError(f"--out must end in {' or '.join(suffixes)}, got {path.name!r}")
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise ValueError(f"cannot write {path}: {path if path.is_dir() else folder} is no folder to write files to")
+    with _writing(path):
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        if path.is_dir():
+            raise IsADirectoryError(f"{path} is a folder")
+        if not folder.is_dir() or not os.access(folder, os.W_OK):
+            raise NotADirectoryError(f"{folder} is no folder that takes new files")
 
 
 @contextmanager
 def _writing(path: Path) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
-        raise ValueError(f"cannot write {path}: {error.strerror or error}") from error
+    except (OSError, RuntimeError) as error:  # RuntimeError: no video encoder
+        raise ValueError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _encode(arguments: argparse.Namespace) -> None:

@@ -38,7 +38,7 @@ class LeaveOut:
             f"sample, {self.steps} steps": self.sample,
             "nearest input view": nearest_view(self.inputs, self.truth.cameras),
             "mean colour of the inputs": mean_colour(self.inputs, count),
-            **{f"truth as a {side}x{side} thumbnail": thumbnail(truth, side) for side in _THUMBNAILS},
+            **{f"{side}x{side} thumbnail of the truth": thumbnail(truth, side) for side in _THUMBNAILS},
         }
         return {name: float(psnr(rgb, truth).mean()) for name, rgb in pictures.items()}
 

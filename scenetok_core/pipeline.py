@@ -17,6 +17,8 @@ from .sampling import Preview, Progress, Schedule, make_schedule
 from .selection import middle_view, select_views, sharpness
 from .types import Cameras, SceneTokens, Views
 
+_VALUES_PER_TOKEN_CHANNEL = 24  # kept at the widest place of a block: modulation, queries, keys, values, SwiGLU
+
 
 @dataclass
 class SceneTok:
@@ -57,6 +59,22 @@ class SceneTok:
     def device(self) -> torch.device:
         """Where the networks are."""
         return next(self.networks.parameters()).device
+
+    def memory_estimate(self, frames: int) -> int:
+        """Bytes to keep free beside the weights for encoding or rendering `frames` pictures.
+
+        Counts what is large: the tokens of the context views or of a window of frames at the widest place of a block,
+        the scene's keys and values in every block, and the pictures themselves.
+        """
+        compressor, decoder, spec = self.config.compressor, self.config.decoder, self.target_autoencoder.spec
+        views = min(frames, self.config.context_views)
+        window = min(self.config.sampling.window, spec.groups(frames) * spec.group_latents)
+        encoding = views * (compressor.ray_map // compressor.ray_patch) ** 2 * compressor.hidden
+        rendering = window * (decoder.ray_map // decoder.ray_patch) ** 2 * decoder.hidden
+        scene = 2 * decoder.depth * compressor.tokens * decoder.hidden
+        values = max(encoding, rendering) * _VALUES_PER_TOKEN_CHANNEL + scene
+        pictures = frames * 3 * self.config.image_size**2
+        return values * next(self.networks.parameters()).element_size() + pictures * torch.float32.itemsize
 
     @property
     def _picture(self) -> tuple[int, int]:

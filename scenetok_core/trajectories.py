@@ -2,7 +2,7 @@
 
 Every path has as many cameras as asked for, keeps `size` and `unit` of its inputs and scales with them: inputs in other
 units give the same path in those units. Paths are computed on the CPU and returned on the inputs' device. Conventions:
-OpenCV axes (x right, y down, z forward), angles in degrees, and lengths as fractions of the distance to the focus point.
+OpenCV axes (x right, y down, z forward), angles in degrees, lengths as fractions of the distance to the focus point.
 """
 
 from __future__ import annotations

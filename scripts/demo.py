@@ -20,13 +20,15 @@ if not __package__:  # run as a script: sys.path[0] is this folder, the packages
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import torch
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from tqdm import tqdm
 
 from scenetok_core import open_capture
 from scenetok_core.captures import load_image
 from scenetok_core.metrics import psnr
-from scenetok_core.sheets import contact_sheet, save_image
+from scenetok_core.sheets import contact_sheet, save_image, to_image
+from scenetok_core.video import read_video_frames
 from tests.engine import (
     ComfyClient,
     ComfyServer,
@@ -44,6 +46,9 @@ ROOT = Path(__file__).resolve().parents[1]
 _EXAMPLE = WORKFLOWS / "example_capture"
 _HELD_OUT = "example: room, held-out path"
 _SHOWN = 8  # pictures in a row of the contact sheet
+_THUMBNAIL_PX, _GAP_PX, _BAND_PX = 640, 4, 40
+_INPUTS_SHOWN, _FRAMES_SHOWN = 4, 3
+_GROUND, _INK = (24, 24, 24), (235, 235, 235)
 _LONGEST_RUN_S = 600.0
 _MEAN, _SAMPLE = "rendering, posterior mean (1 step)", "rendering, sample"
 
@@ -142,14 +147,38 @@ def compare(mean: Tensor, sample: Tensor, out: Path) -> dict[str, float]:
     return {name: float(psnr(pictures, truth.rgb).mean()) for name, pictures in methods.items()}
 
 
-def _spread(pictures: Tensor) -> Tensor:
-    """At most `_SHOWN` pictures, evenly spaced."""
-    count = min(len(pictures), _SHOWN)
+def thumbnail(inputs: Tensor, frames: Tensor) -> Image.Image:
+    """The workflow in one picture: inputs [V, 3, H, W] above, an arrow, frames [T, 3, h, w] of the new path below."""
+    above, below = _row(_spread(inputs, _INPUTS_SHOWN)), _row(_spread(frames, _FRAMES_SHOWN))
+    sheet = Image.new("RGB", (_THUMBNAIL_PX, above.height + _BAND_PX + below.height), _GROUND)
+    sheet.paste(above, (0, 0))
+    sheet.paste(below, (0, above.height + _BAND_PX))
+    draw, middle = ImageDraw.Draw(sheet), above.height + _BAND_PX // 2
+    label = "posed pictures, scene tokens, a new camera path"
+    draw.text((_THUMBNAIL_PX // 2, middle), label, fill=_INK, font=ImageFont.load_default(22), anchor="mm")
+    for x in (_BAND_PX, _THUMBNAIL_PX - _BAND_PX):
+        draw.polygon([(x - 12, middle - 8), (x + 12, middle - 8), (x, middle + 11)], fill=_INK)
+    return sheet
+
+
+def _row(pictures: Tensor) -> Image.Image:
+    """Pictures side by side over the width of the thumbnail."""
+    side = (_THUMBNAIL_PX + _GAP_PX) // len(pictures) - _GAP_PX
+    row = Image.new("RGB", (_THUMBNAIL_PX, side), _GROUND)
+    left = (_THUMBNAIL_PX - len(pictures) * (side + _GAP_PX) + _GAP_PX) // 2
+    for i, picture in enumerate(pictures):
+        row.paste(to_image(picture).resize((side, side), Image.Resampling.LANCZOS), (left + i * (side + _GAP_PX), 0))
+    return row
+
+
+def _spread(pictures: Tensor, most: int = _SHOWN) -> Tensor:
+    """At most `most` pictures, evenly spaced."""
+    count = min(len(pictures), most)
     return pictures[torch.linspace(0, len(pictures) - 1, count).round().long()]
 
 
-def run_demo(out: Path) -> None:
-    """Run everything and print the figures.
+def run_demo(out: Path, picture: Path | None = None) -> None:
+    """Run everything and print the figures; `picture` is where the workflow's thumbnail goes.
 
     Raises:
         EngineMissingError: there is no ComfyUI.
@@ -172,6 +201,9 @@ def run_demo(out: Path) -> None:
             scores = compare(
                 saved_pictures(server, done, "save_mean"), saved_pictures(server, done, "save_sample"), out
             )
+    if picture is not None:
+        frames, _ = read_video_frames(out / "trajectory.mp4")
+        save_image(picture, thumbnail(open_capture(_EXAMPLE / "transforms.json").load().rgb, frames))
     _report({"PSNR on held-out frames, dB": scores}, digits=2)
     stages = {"start ComfyUI": started - began, **stopwatch.seconds, "all nodes": finished - started}
     _report({"seconds per stage": stages}, digits=1)
@@ -193,8 +225,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description="Run the shipped workflow in a headless ComfyUI.")
     parser.add_argument("--out", type=Path, default=ROOT / "output" / "demo", help="folder for the results")
+    parser.add_argument("--thumbnail", type=Path, metavar="PATH", help="also draw the workflow's picture for ComfyUI")
+    options = parser.parse_args(arguments)
     try:
-        run_demo(parser.parse_args(arguments).out)
+        run_demo(options.out, options.thumbnail)
     except (EngineMissingError, PromptRejectedError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -104,6 +104,26 @@ def test_scale_of_turning_cameras_and_other_choices():
             scene_scale(path(), bad, 1.4)
 
 
+@pytest.mark.parametrize(("magnitude", "motion"), [(0.0, 1e-6), (5e5, 3.0), (5e5, 1.0), (1e3, 0.01)])
+def test_motion_far_from_the_origin_is_motion(magnitude, motion):
+    c2w = torch.eye(4).repeat(40, 1, 1)
+    c2w[:, 0, 3] = magnitude + torch.linspace(0, motion, 40)
+    cameras = path().replace(c2w=c2w, K=path().K[:1].expand(40, 3, 3))
+    assert camera_extent(cameras) == pytest.approx(motion, abs=magnitude * 1e-7 + 1e-12)
+
+
+@pytest.mark.parametrize("magnitude", [0.0, 1.0, 1e3, 5e5])
+def test_rounding_of_float32_poses_is_no_motion(magnitude):
+    """Cameras that turn on the spot, stored as world-to-camera poses in float32."""
+    center = magnitude * torch.tensor([0.3, -0.8, 0.52], dtype=torch.float64)
+    w2c = torch.eye(4, dtype=torch.float64).repeat(40, 1, 1)
+    w2c[:, :3, :3] = torch.stack([rotation(0.05 * i, 0.03 * i).double().mT for i in range(40)])
+    w2c[:, :3, 3] = -(w2c[:, :3, :3] @ center)
+    c2w = torch.linalg.inv(w2c.float())
+    assert (c2w[:, :3, 3].unique(dim=0).shape[0] > 1) == (magnitude > 0), "the centres differ by rounding"
+    assert camera_extent(path().replace(c2w=c2w, K=path().K[:1].expand(40, 3, 3))) == 0
+
+
 def test_opengl_flip_is_its_own_inverse_and_turns_the_view():
     c2w = path().c2w
     assert torch.equal(flip_opengl(flip_opengl(c2w)), c2w)

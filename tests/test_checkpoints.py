@@ -5,8 +5,9 @@ import pickle
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
+from scenetok_core.autoencoders import LatentSpec
 from scenetok_core.checkpoints import (
     load_checkpoint,
     load_networks,
@@ -16,11 +17,11 @@ from scenetok_core.checkpoints import (
     save_checkpoint,
     save_scene,
 )
-from scenetok_core.configs import SceneTokConfig, from_dict, to_dict
+from scenetok_core.configs import SamplingConfig, SceneTokConfig, from_dict, to_dict
 from scenetok_core.types import SceneTokens
 from tests import small
 
-KIB = 1024
+KIB, MIB = 1024, 1024**2
 
 
 def scene(tokens=512, dim=64):
@@ -80,6 +81,53 @@ def test_scene_round_trip_and_size(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (lambda tensors, plain: tensors.pop("tokens"), "tensor 'tokens' missing"),
+        (lambda tensors, plain: tensors.pop("cameras.K"), "tensor 'cameras.K' missing"),
+        (lambda tensors, plain: plain.clear(), "metadata 'scene' 'scene_scale', metadata 'scene' 'cameras' missing"),
+        (lambda tensors, plain: plain.update(cameras=3), "no complete scene"),
+        (lambda tensors, plain: plain["cameras"].update(size=[4]), "no complete scene"),
+        (lambda tensors, plain: plain.update(scene_scale=None), "no complete scene"),
+        (lambda tensors, plain: plain.update(scene_scale=-1.0), "scene_scale must be"),
+        (lambda tensors, plain: tensors["tokens"].fill_(float("nan")), "tokens hold NaN"),
+    ],
+)
+def test_incomplete_scenes_are_refused_by_name(tmp_path, change, message):
+    path = tmp_path / "scene.safetensors"
+    save_scene(path, scene())
+    tensors, metadata = read_tensors(path)
+    plain = json.loads(metadata["scene"])
+    change(tensors, plain)
+    save_file(tensors, path, {**metadata, "scene": json.dumps(plain)})
+    with pytest.raises(ValueError, match=message) as error:
+        load_scene(path)
+    assert str(error.value).startswith("scene.safetensors is no complete scene: ")
+
+
+def test_scene_metadata_that_is_absent_or_broken_is_refused(tmp_path):
+    path = tmp_path / "scene.safetensors"
+    save_scene(path, scene())
+    tensors, metadata = read_tensors(path)
+    for text in (None, "{", "[]", "7"):
+        save_file(tensors, path, {"format": metadata["format"]} | ({} if text is None else {"scene": text}))
+        with pytest.raises(ValueError, match=r"scene\.safetensors is no complete scene"):
+            load_scene(path)
+
+
+def test_weights_that_were_changed_after_writing_are_refused(tmp_path):
+    path = small.checkpoint(tmp_path)
+    tensors, metadata = read_tensors(path)
+    tensors["denoiser.cnd_proj.bias"][0] += 1
+    save_file(tensors, path, metadata)
+    with pytest.raises(ValueError, match=f"changed after it was written: .* {model_hash(tensors)}, .* says"):
+        load_checkpoint(path)
+    without = {name: text for name, text in metadata.items() if name != "model_hash"}
+    save_file(tensors, path, without)
+    assert load_checkpoint(path)[2]["model_hash"] == model_hash(load_file(path))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
         (lambda s: s.pop("compressor.scene_tokens"), "1 missing: compressor.scene_tokens"),
         (lambda s: s.update({"extra.weight": torch.zeros(1)}), "1 unexpected: extra.weight"),
         (
@@ -133,6 +181,25 @@ def test_a_pickle_with_code_is_refused_and_not_run(tmp_path, zipped):
     assert not trap.exists()
 
 
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\x80", b"\x80\x02.", b"\x80\x02h\x05.", b"\x80\x02K", b"\x80\x02c\n\n.", b"PK\x03\x04", b"\xff" * 64],
+)
+def test_any_damaged_pickle_is_refused_in_the_same_words(tmp_path, content):
+    path = tmp_path / "model.pth"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="or is damaged; it was not loaded"):
+        load_checkpoint(path)
+
+
+def test_a_large_pickle_is_refused_without_reading_it(tmp_path):
+    path = tmp_path / "model.ckpt"
+    with path.open("wb") as file:
+        file.truncate(8 * 1024 * MIB)  # sparse
+    with pytest.raises(ValueError, match=r"model\.ckpt is a pickled file; it was not loaded"):
+        load_checkpoint(path)
+
+
 def test_a_plain_pickle_without_configuration_is_refused(tmp_path):
     path = tmp_path / "model.pt"
     torch.save({"a": torch.zeros(1)}, path)
@@ -164,8 +231,40 @@ def test_configurations_are_read_strictly():
         ({"context_focal": [1.0]}, "context_focal must have 2 entries"),
         ({"sampling": {"schedule": "spiral"}}, "sampling.schedule must be one of"),
         ({"compressor": {"hidden": 30, "heads": 4}}, "must divide by heads"),
+        ({"compressor": {"heads": 0}}, "compressor.heads must be positive, got 0"),
+        ({"decoder": {"ray_patch": 0}}, "decoder.ray_patch must be positive, got 0"),
+        ({"decoder": {"mlp_ratio": float("nan")}}, "decoder.mlp_ratio must be positive"),
+        ({"decoder": {"rope_group": 0}}, "decoder.rope_group must be positive"),
+        ({"image_size": 0}, "image_size must be positive"),
+        ({"context_focal": [1.0, 0.0]}, "context_focal and target_focal must be positive"),
+        ({"sampling": {"steps": 0}}, "sampling.steps must be positive"),
+        ({"sampling": {"window": 4, "clean_targets": 4}}, "clean_targets must be .* less than window 4, got 4"),
+        ({"sampling": {"steps": 3, "uncertainty": 4}}, "uncertainty must be between 0 and steps 3, got 4"),
     ]:
         with pytest.raises(ValueError, match=message):
             from_dict(SceneTokConfig, {**plain, **change})
     with pytest.raises(ValueError, match="setting name is missing"):
         from_dict(SceneTokConfig, {})
+
+
+def test_a_configuration_from_before_a_setting_existed_is_read(tmp_path):
+    path = small.checkpoint(tmp_path)
+    tensors, metadata = read_tensors(path)
+    plain = json.loads(metadata["config"])
+    del plain["sampling"]["uncertainty"]
+    save_file(tensors, path, {**metadata, "config": json.dumps(plain)})
+    assert load_checkpoint(path)[1].sampling == SamplingConfig(steps=3, window=4, clean_targets=1, uncertainty=1)
+
+
+def test_pictures_autoencoders_patches_and_ray_maps_must_agree():
+    config = small.config()
+    spec = LatentSpec(channels=3 * small.PATCH**2, spatial=small.PATCH)
+    config.check_latents(spec, spec)
+    for context, target, message in [
+        (LatentSpec(spec.channels, 8), spec, "image_size 16 does not fit the compressor: 'patch-4' makes .* 8 pixels"),
+        (spec, LatentSpec(spec.channels, 8), "image_size 16 does not fit the decoder.* 4 tokens a side, 32 pixels"),
+        (LatentSpec(7, small.PATCH), spec, "compressor.latent_channels 48 differs from the 7 channels of 'patch-4'"),
+        (spec, LatentSpec(spec.channels, small.PATCH, 4, 4), "decoder.frames_per_latent 1 differs from the 4"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            config.check_latents(context, target)

@@ -1,4 +1,4 @@
-"""`python -m scenetok_core encode | render | info`: what it writes, prints and answers to bad input."""
+"""`python -m scenetok_core encode | render | leave-out | info`: what it writes, prints and answers to bad input."""
 
 import json
 import subprocess
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from scenetok_core.checkpoints import load_scene, save_checkpoint
 from scenetok_core.cli import main
@@ -29,18 +30,23 @@ def files(tmp_path_factory):
     other = small.config("other")
     save_checkpoint(folder / "other.safetensors", small.state(other, seed=1), other)
     (folder / "damaged.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:200])
+    (folder / "folder.mp4").mkdir()
     (folder / "broken.json").write_text('{"frames": [')
-    assert encode(folder) == 0
+    assert encode(folder, out="scene.safetensors") == 0
     return folder
 
 
-def encode(folder, *options, model="model.safetensors", out="scene.safetensors", capture=CAPTURE):
+def encode(folder, *options, model="model.safetensors", out="x.safetensors", capture=CAPTURE):
     return main(["encode", str(capture), "--checkpoint", str(folder / model), "--out", str(folder / out), *options])
 
 
-def render(folder, *options, model="model.safetensors", scene="scene.safetensors", out="path.mp4"):
+def render(folder, *options, model="model.safetensors", scene="scene.safetensors", out="x.mp4"):
     files = [str(folder / scene), "--checkpoint", str(folder / model), "--out", str(folder / out)]
     return main(["render", *files, "--frames", str(FRAMES), "--steps", str(STEPS), "--fps", str(FPS), *options])
+
+
+def leave(folder, *options, capture=CAPTURE):
+    return main(["leave-out", str(capture), "--checkpoint", str(folder / "model.safetensors"), *options])
 
 
 def messages(text):
@@ -93,23 +99,102 @@ def test_info_describes_a_scene(files, capsys):
     assert told["scene_scale"] == scene.scene_scale
 
 
+def orbit(folder, setting, **files):
+    return render(folder, "--trajectory", "orbit", "--set", setting, **files)
+
+
+def keyframes(folder, *settings, **files):
+    return render(
+        folder, "--trajectory", "keyframes", *(part for setting in settings for part in ("--set", setting)), **files
+    )
+
+
+def test_options_of_the_path_are_used(files, capsys):
+    turns = {}
+    for degrees in ("0", "120"):
+        assert orbit(files, f"degrees={degrees}", out=f"turn {degrees}.mp4") == 0
+        turns[degrees] = read_video_frames(files / f"turn {degrees}.mp4")[0]
+    assert not torch.equal(turns["0"], turns["120"])
+    keys = '[{"view": 2}, {"view": 0, "fov": 40}]'
+    (files / "keys.json").write_text(keys)
+    assert keyframes(files, f"keys={keys}", "loop=true", out="text.mp4") == 0
+    assert keyframes(files, f"keys={files / 'keys.json'}", "loop=true", out="file.mp4") == 0
+    assert keyframes(files, "loop=false", out="inputs.mp4") == 0
+    text, file, inputs = (read_video_frames(files / f"{name}.mp4")[0] for name in ("text", "file", "inputs"))
+    assert torch.equal(text, file) and not torch.equal(text, inputs)
+    assert messages(capsys.readouterr().err) == []
+
+
+def test_leave_out_prints_scores_beside_baselines_and_writes_a_sheet(files, capsys):
+    assert leave(files, "--every", "2", "--out", str(files / "sheets" / "sheet.png")) == 0
+    printed = capsys.readouterr()
+    lines = printed.out.splitlines()
+    assert lines[0] == f"PSNR of {VIEWS // 2 - 1} left-out views, from {VIEWS // 2} inputs ({VIEWS} views in all)"
+    assert [line.split("dB  ")[1] for line in lines[1:-1]] == [
+        "posterior mean, 1 step",
+        "sample, 3 steps",
+        "nearest input view",
+        "mean colour of the inputs",
+        "8x8 thumbnail of the truth",
+        "16x16 thumbnail of the truth",
+    ]
+    assert all(float(line.split()[0]) > 3 for line in lines[1:-1])
+    assert Image.open(files / "sheets" / "sheet.png").width > (VIEWS // 2) * small.IMAGE
+    assert messages(printed.err) == []
+
+
+def test_help_says_how_reference_counts(capsys):
+    with pytest.raises(SystemExit):
+        main(["encode", "--help"])
+    assert "counted from 0 among the views that --every leaves" in " ".join(capsys.readouterr().out.split())
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (lambda at: encode(at, model="absent.safetensors", out="x"), "no such file"),
-        (lambda at: encode(at, model="damaged.safetensors", out="x"), "damaged or no safetensors file"),
-        (lambda at: encode(at, model="scene.safetensors", out="x"), "a saved scene, not a model"),
-        (lambda at: encode(at, capture=at / "nowhere", out="x"), "no such capture"),
-        (lambda at: encode(at, capture=at, out="x"), "no cameras in"),
-        (lambda at: encode(at, capture=at / "broken.json", out="x"), "broken.json"),
-        (lambda at: encode(at, "--reference", str(VIEWS), out="x"), f"between 0 and {VIEWS - 1}, got {VIEWS}"),
-        (lambda at: encode(at, "--scene-scale", "-1", out="x"), "scene scale must be"),
-        (lambda at: render(at, scene="absent.safetensors", out="x"), "no such file"),
-        (lambda at: render(at, scene="model.safetensors", out="x"), "a model checkpoint, not a scene"),
-        (lambda at: render(at, model="other.safetensors", out="x"), "these tokens were made by model 'small'"),
-        (lambda at: render(at, "--frames", "0", out="x"), "at least 1 frame, got 0"),
-        (lambda at: render(at, "--steps", "0", out="x"), "at least one latent and one step"),
-        (lambda at: render(at, "--fps", "0", out="x"), "fps must be a positive number"),
+        (lambda at: encode(at, model="absent.safetensors"), "no such file"),
+        (lambda at: encode(at, model="damaged.safetensors"), "damaged or no safetensors file"),
+        (lambda at: encode(at, model="scene.safetensors"), "a saved scene, not a model"),
+        (lambda at: encode(at, capture=at / "nowhere"), "no such capture"),
+        (lambda at: encode(at, capture=at), "no cameras in"),
+        (lambda at: encode(at, capture=at / "broken.json"), "broken.json"),
+        (lambda at: encode(at, "--reference", str(VIEWS)), f"between 0 and {VIEWS - 1}, got {VIEWS}"),
+        (lambda at: encode(at, "--scene-scale", "-1"), "scene scale must be"),
+        (lambda at: render(at, scene="absent.safetensors"), "no such file"),
+        (lambda at: render(at, scene="model.safetensors"), "a model checkpoint, not a scene"),
+        (lambda at: render(at, model="other.safetensors"), "these tokens were made by model 'small'"),
+        (lambda at: render(at, "--frames", "0"), "at least 1 frame, got 0"),
+        (lambda at: render(at, "--steps", "0"), "at least one latent and one step"),
+        (lambda at: render(at, "--fps", "0"), "fps must be a positive number"),
+        (lambda at: encode(at, "--every", "0"), "--every must be at least 1, got 0"),
+        (lambda at: encode(at, "--every", "-2", model="absent.safetensors"), "--every must be at least 1, got -2"),
+        (lambda at: encode(at, model="absent.safetensors", out="x.bin"), "--out must end in .safetensors, got 'x.bin'"),
+        (lambda at: render(at, scene="absent.safetensors", out="x.avi"), "--out must end in .mp4, got 'x.avi'"),
+        (
+            lambda at: encode(at, out="model.safetensors/x.safetensors"),
+            "model.safetensors is no folder that takes new files",
+        ),
+        (lambda at: render(at, out="broken.json/new/x.mp4"), "broken.json is no folder"),
+        (lambda at: render(at, out="folder.mp4"), "folder.mp4 is a folder"),
+        (lambda at: render(at, out="x" * 300 + ".mp4"), "File name too long"),
+        (lambda at: encode(at, "--device", "teapot"), "device 'teapot' is not usable"),
+        (lambda at: render(at, "--device", "meta"), "device 'meta' is not usable"),
+        (lambda at: render(at, "--device", "cuda:99"), "device 'cuda:99' is not usable"),
+        (
+            lambda at: render(at, "--set", "degrees=9"),
+            "no option of trajectory 'follow'; it takes name=value of smooth",
+        ),
+        (lambda at: orbit(at, "degrees"), "--set 'degrees' is no option of trajectory 'orbit'"),
+        (lambda at: orbit(at, "degrees=wide"), "orbit.degrees must be float, got 'wide'"),
+        (lambda at: orbit(at, "degrees=NaN"), "orbit.degrees must be a finite number"),
+        (lambda at: orbit(at, "reference=1.5"), "orbit.reference must be int, got 1.5"),
+        (lambda at: orbit(at, "focus_distance=-1"), "focus_distance must be a positive"),
+        (lambda at: keyframes(at, "keys=absent.json"), "keyframes.keys must be a JSON list or a file of one"),
+        (lambda at: keyframes(at, 'keys=[{"view": 99}]'), "keyframe 0: view must be"),
+        (lambda at: keyframes(at, f"keys={at / 'broken.json'}"), "keyframes are not valid JSON"),
+        (lambda at: leave(at, "--every", "1"), "--every must be at least 2, got 1"),
+        (lambda at: leave(at, "--every", "99"), "leaves no view between two inputs"),
+        (lambda at: leave(at, "--every", "2", "--out", str(at / "x.mp4")), "--out must end in .png or .jpg or .webp"),
         (lambda at: main(["info", str(at / "absent.safetensors")]), "no such file"),
         (lambda at: main(["info", str(CAPTURE)]), "transforms.json is damaged or no safetensors file"),
     ],

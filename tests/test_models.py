@@ -121,6 +121,8 @@ def test_posterior_mean_and_samples(networks):
     given = example()
     posterior = networks.compressor(given["context"], given["context_rays"])
     draws = torch.stack([posterior.sample(torch.Generator().manual_seed(i)) for i in range(400)])
+    with pytest.raises(TypeError, match="generator"):
+        posterior.sample()
     spread = torch.exp(0.5 * posterior.logvar)
     assert ((draws.mean(0) - posterior.mean).abs() < 6 * spread / 20).all()
     assert torch.allclose(draws.std(0) / spread, torch.ones_like(spread), atol=0.2)

@@ -3,20 +3,25 @@
 import io
 import json
 import os
+import shutil
 import time
 import urllib.request
 import zipfile
 
 import pytest
+import torch
 from PIL import Image
 
 from scenetok_core.captures import write_transforms
 from scenetok_core.checkpoints import load_scene
+from scenetok_core.pipeline import SceneTok
 from scenetok_core.sheets import save_image
+from scenetok_core.trajectories import PRESETS, preset_options
 from scenetok_core.video import read_video_frames
 from tests import small
 from tests.engine import PromptRejectedError
 from tests.engine.workflows import WORKFLOWS, edited, to_api
+from tests.test_captures import write_colmap_text, write_realestate
 
 VIEWS, FRAMES, STEPS = 6, 7, 3
 NODES = {
@@ -87,10 +92,62 @@ def test_every_socket_has_a_tooltip(object_info):
         assert info["category"].startswith("SceneTok/")
 
 
-def test_captures_and_models_are_offered_by_name(object_info, comfy, capture):
+def offered_captures(comfy):
     with urllib.request.urlopen(f"{comfy.url}/object_info/SceneTok_LoadViews") as answer:
         info = json.load(answer)["SceneTok_LoadViews"]
-    assert capture in info["input"]["required"]["capture"][1]["options"]
+    return info["input"]["required"]["capture"][1]["options"]
+
+
+@pytest.fixture
+def cluttered(comfy):
+    """An input folder that has cameras, pictures and other files directly inside; removed afterwards."""
+    root = comfy.folder("input")
+    before = set(root.iterdir())
+    write_capture(root)
+    (root / "transforms.json").rename(root / "my_walk.json")
+    (root / "notes.json").write_text('{"frames": 48}')
+    (root / "caption.txt").write_text("a room")
+    write_colmap_text(root)
+    write_realestate(root / "estate")
+    yield root
+    for path in set(root.iterdir()) - before:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def test_cameras_directly_in_the_input_folder_hide_nothing(comfy, capture, cluttered):
+    (cluttered / "estate" / "lonely.txt").write_text((cluttered / "estate" / "clip.txt").read_text())
+    write_capture(cluttered / "deep" / "down")
+    (cluttered / "deep" / "down" / "val.json").write_text((cluttered / "my_walk.json").read_text())
+    offered = offered_captures(comfy)
+    expected = {capture, "my_walk.json", "sparse/0", "estate/clip.txt", "deep/down", "deep/down/val.json"}
+    assert expected <= set(offered)
+    assert not {".", "images", "notes.json", "caption.txt", "estate", "estate/lonely.txt", "sparse"} & set(offered)
+    assert len(set(offered)) == len(offered)
+
+
+@pytest.mark.parametrize("name", ["my_walk.json", "sparse/0", "estate"])
+def test_what_lies_in_the_input_folder_can_be_loaded(run, prompt, cluttered, name):
+    load = {VIEW: prompt[VIEW], "9": {"class_type": "PreviewImage", "inputs": {"images": [VIEW, 0]}}}
+    done = run(edited(load, SceneTok_LoadViews={"capture": name}))
+    assert done.status == "execution_success", done.error
+
+
+def test_only_files_of_the_capture_make_it_load_again(run, prompt, cluttered):
+    load = {VIEW: prompt[VIEW], "9": {"class_type": "PreviewImage", "inputs": {"images": [VIEW, 0]}}}
+    load = edited(load, SceneTok_LoadViews={"capture": "my_walk.json"})
+    run(load)
+    (cluttered / "unrelated.png").write_bytes(b"")
+    stamp = time.time() + 5
+    os.utime(cluttered / "notes.json", (stamp, stamp))
+    assert run(load).executed == []
+    os.utime(cluttered / "images" / "001.png", (stamp, stamp))
+    assert VIEW in run(load).executed
+    os.utime(cluttered / "my_walk.json", (stamp, stamp))
+    assert VIEW in run(load).executed
+
+
+def test_captures_and_models_are_offered_by_name(object_info, comfy, capture):
+    assert capture in offered_captures(comfy)
     assert "small.safetensors" in object_info["SceneTok_LoadModel"]["input"]["required"]["model"][1]["options"]
 
 
@@ -184,6 +241,32 @@ def test_an_uploaded_zip_is_a_capture(comfy, run, prompt, tmp_path):
     assert done.status == "execution_success", done.error
 
 
+def test_folders_of_a_zip_may_be_separated_by_backslashes(comfy, run, prompt, tmp_path):
+    write_capture(tmp_path / "cellar")
+    archive = tmp_path / "cellar.zip"
+    with zipfile.ZipFile(archive, "w") as target:
+        for path in sorted((tmp_path / "cellar").rglob("*.*")):
+            target.writestr(str(path.relative_to(tmp_path)).replace("/", "\\"), path.read_bytes())
+    upload(comfy, archive)
+    done = run(edited(prompt, SceneTok_LoadViews={"capture": "cellar.zip"}))
+    assert done.status == "execution_success", done.error
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, None], ids=["deflate", "lzma", "cut"])
+def test_zips_that_cannot_be_unpacked_are_refused(comfy, run, prompt, tmp_path, method):
+    archive = tmp_path / f"broken_{method}.zip"
+    with zipfile.ZipFile(archive, "w", method or zipfile.ZIP_STORED) as target:
+        target.writestr("transforms.json", bytes(range(256)) * 8)
+    data = bytearray(archive.read_bytes())
+    start = 30 + len("transforms.json")  # of the member's data
+    data[start : start + 16] = b"\xff" * 16
+    archive.write_bytes(data if method else data[:100])
+    upload(comfy, archive)
+    error = run(edited(prompt, SceneTok_LoadViews={"capture": archive.name})).error
+    assert f"{archive.name} is" in error
+    assert "pack it again" in error
+
+
 def test_the_page_is_given_the_upload_button(comfy):
     with urllib.request.urlopen(f"{comfy.url}/extensions") as answer:
         assert "/extensions/scenetok/js/upload.js" in json.load(answer)
@@ -209,13 +292,14 @@ def upload(comfy, path):
 @pytest.mark.parametrize(
     ("node", "inputs", "message"),
     [
-        ("SceneTok_LoadViews", {"capture": "../../../etc"}, "outside"),
-        ("SceneTok_LoadViews", {"capture": "/etc/passwd"}, "outside"),
+        ("SceneTok_LoadViews", {"capture": "../../../etc"}, "is not inside"),
+        ("SceneTok_LoadViews", {"capture": "."}, "is not inside"),
+        ("SceneTok_LoadViews", {"capture": "/etc/passwd"}, "is not inside"),
         ("SceneTok_LoadViews", {"capture": "nowhere"}, "no capture 'nowhere'"),
         ("SceneTok_LoadModel", {"model": "../secret.safetensors"}, "no model"),
         ("SceneTok_CameraTrajectory", {"frames": 0}, "Value 0 smaller than min of 1"),
-        ("SceneTok_CameraTrajectory", {"preset": "teleport"}, "unknown preset 'teleport'"),
-        ("SceneTok_SaveTokens", {"filename_prefix": "../../elsewhere"}, "outside"),
+        ("SceneTok_CameraTrajectory", {"preset": "teleport"}, "unknown trajectory 'teleport'"),
+        ("SceneTok_SaveTokens", {"filename_prefix": "../../elsewhere"}, "is not inside"),
     ],
 )
 def test_constants_that_cannot_work_are_refused_before_anything_runs(run, prompt, node, inputs, message):
@@ -251,14 +335,71 @@ def test_tokens_of_another_model_are_refused(run, prompt):
     assert "these tokens were made by model 'small'" in done.error
 
 
-def test_pictures_outside_the_input_folder_are_refused(comfy, run, prompt):
+def test_pictures_outside_the_input_folder_are_refused_whether_they_exist_or_not(comfy, run, prompt):
     folder = comfy.folder("input", "thief")
     write_capture(folder)
-    secret = comfy.base / "secret.png"
-    secret.write_bytes((folder / "images" / "000.png").read_bytes())
     text = (folder / "transforms.json").read_text().replace("images/000.png", "../../secret.png")
     (folder / "transforms.json").write_text(text)
-    assert "outside" in run(edited(prompt, SceneTok_LoadViews={"capture": "thief"})).error
+    steal = edited(prompt, SceneTok_LoadViews={"capture": "thief"})
+    missing = run(steal).error
+    (comfy.base / "secret.png").write_bytes((folder / "images" / "001.png").read_bytes())
+    assert "'../../secret.png'" in missing
+    assert "is not inside" in missing
+    assert run(steal).error == missing
+
+
+def test_a_linked_capture_folder_stays_usable(comfy, run, prompt, tmp_path):
+    write_capture(tmp_path / "large")
+    (comfy.folder("input") / "linked").symlink_to(tmp_path / "large", target_is_directory=True)
+    done = run(edited(prompt, SceneTok_LoadViews={"capture": "linked"}))
+    assert done.status == "execution_success", done.error
+
+
+def with_wired_prefix(prompt, prefix):
+    text = {"class_type": "PrimitiveString", "inputs": {"value": prefix}}
+    return edited({**prompt, "9": text}, SceneTok_SaveTokens={"filename_prefix": ["9", 0]})
+
+
+def test_a_text_node_may_name_the_saved_scene(comfy, run, prompt):
+    done = run(with_wired_prefix(prompt, "scenes/wired"))
+    assert done.status == "execution_success", done.error
+    path = saved_file(comfy, done.outputs[SAVE]["scenes"][0])
+    assert path.parent == comfy.base / "output" / "scenes"
+    assert path.name.startswith("wired_")
+    assert path.is_file()
+
+
+def test_a_wired_path_that_leaves_the_output_folder_is_refused_when_the_node_runs(comfy, run, prompt):
+    done = run(with_wired_prefix(prompt, "../wired_elsewhere"))
+    assert done.status == "execution_error"
+    assert "'../wired_elsewhere' is not inside" in done.error
+    assert not list(comfy.base.glob("wired_elsewhere*"))
+
+
+def test_options_of_one_preset_start_where_the_core_starts_them(object_info):
+    info = object_info["SceneTok_CameraTrajectory"]
+    widgets = info["input"]["required"]
+    for option in ("distance", "radius", "turns", "forward", "smoothing", "loop"):
+        (default,) = (preset_options(preset)[option] for preset in PRESETS if option in preset_options(preset))
+        assert widgets[option][1]["default"] == default
+    for preset in PRESETS:
+        degrees = preset_options(preset).get("degrees")
+        told = degrees is not None and degrees != widgets["degrees"][1]["default"]
+        assert (
+            f"{degrees:g} for {preset}" in info["description"] if told else f"for {preset}" not in info["description"]
+        )
+
+
+def test_the_memory_estimate_counts_frames_window_and_number_format(tmp_path):
+    path = small.checkpoint(tmp_path)
+    full, half = SceneTok.load(path), SceneTok.load(path, dtype=torch.bfloat16)
+    picture = 3 * small.IMAGE**2 * 4  # bytes
+    window = full.config.sampling.window
+    assert full.memory_estimate(1) < full.memory_estimate(window)
+    assert full.memory_estimate(window + 10) - full.memory_estimate(window) == 10 * picture
+    assert full.memory_estimate(8) - 8 * picture == 2 * (half.memory_estimate(8) - 8 * picture)
+    tokens = window * (small.IMAGE // small.PATCH) ** 2
+    assert half.memory_estimate(8) > tokens * full.config.decoder.hidden * 2
 
 
 def test_the_ui_workflow_equals_its_api_twin(object_info):

@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from scenetok_core import SceneTok
+from scenetok_core.configs import SamplingConfig
+from scenetok_core.sampling import make_schedule
 from scenetok_core.types import Views
 from tests import small
 
@@ -137,3 +139,25 @@ def test_bfloat16_weights_stay_close(model, tmp_path):
     a = model.render(model.encode(small.views()), small.cameras(3), steps=1)
     b = reduced.render(reduced.encode(small.views()), small.cameras(3), steps=1)
     assert (a - b).abs().mean() < 0.02
+
+
+def test_sizes_that_do_not_fit_together_are_refused_when_loading(tmp_path):
+    with pytest.raises(ValueError, match=r"image_size 32 does not fit the compressor: .* 16 pixels"):
+        SceneTok.load(small.checkpoint(tmp_path, image_size=32))
+
+
+def test_the_cameras_of_a_scene_know_their_picture_size(model):
+    views = small.views(size=(20, 30))
+    unsized = Views(views.rgb, views.cameras.replace(size=None))
+    assert model.encode(unsized).cameras.size == (20, 30)
+
+
+def test_the_slant_of_a_pyramid_schedule_is_a_setting_of_the_model(tmp_path):
+    sampling = SamplingConfig(steps=4, window=5, clean_targets=2, schedule="pyramid", uncertainty=3)
+    model = SceneTok.load(small.checkpoint(tmp_path, sampling=sampling))
+    settings = {"horizon": 9, "window": 5, "clean_targets": 2}
+    for steps in (4, 1):  # one step gives the posterior mean, whatever the model's uncertainty
+        want = make_schedule("pyramid", **settings, steps=steps, uncertainty=min(3, steps))
+        assert torch.equal(model.schedule(9, steps=steps).sigma, want.sigma)
+    other = make_schedule("pyramid", **settings, steps=4).sigma
+    assert not torch.equal(model.schedule(9).sigma[: len(other)], other[: len(model.schedule(9).sigma)])

@@ -50,6 +50,8 @@ def test_a_window_that_never_advances_is_refused(clean):
         ({"steps": 0}, "at least one latent and one step"),
         ({"group": 5}, "multiples of 5"),
         ({"shift": 0.0}, "shift must be positive"),
+        ({"uncertainty": -1}, "uncertainty must be between 0 and the 4 steps of a latent, got -1"),
+        ({"uncertainty": 5}, "uncertainty must be between 0 and the 4 steps of a latent, got 5"),
     ],
 )
 def test_impossible_settings_are_refused(change, message):

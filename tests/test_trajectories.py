@@ -425,3 +425,20 @@ def test_no_keys_are_refused():
 
 def test_options_of_a_preset_are_listed_with_their_defaults():
     assert preset_options("orbit") == {"degrees": 360.0, "reference": None, "focus_distance": None}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+@every_preset
+def test_paths_stay_on_the_device_of_their_cameras(preset):
+    given = ring().to("cuda")
+    on_gpu, on_cpu = make_trajectory(preset, given, 5), make_trajectory(preset, ring(), 5)
+    assert (on_gpu.c2w.device, on_gpu.K.device) == (given.c2w.device, given.c2w.device)
+    torch.testing.assert_close(on_gpu.c2w.cpu(), on_cpu.c2w)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_keys_are_read_to_the_device_of_their_cameras():
+    text = '[{"position": [3, 0, 1], "look_at": [0, 0, 0]}, {"view": 1, "fov": 50}]'
+    assert keyframes_from_json(text, ring().to("cuda")).c2w.is_cuda

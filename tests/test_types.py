@@ -35,6 +35,12 @@ def broken(change):
     return c2w
 
 
+def shifted_centre(x):
+    K = cameras().K.clone()
+    K[1, 0, 2] = x
+    return K
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -44,6 +50,10 @@ def broken(change):
         ({"c2w": broken(lambda c: c[0, 3, 0].fill_(1.0))}, "last row"),
         ({"c2w": torch.eye(3).repeat(VIEWS, 1, 1)}, r"c2w must have shape \[..., \*, 4, 4\]"),
         ({"K": cameras().K * torch.tensor([[640.0], [480.0], [1.0]])}, "K looks like pixels"),
+        ({"K": shifted_centre(4.5)}, "K looks like pixels .*centre up to 4.5"),
+        ({"K": shifted_centre(-4.5)}, "K looks like pixels .*centre up to 4.5"),
+        ({"K": cameras().K * 2}, r"last row of every K must be \[0, 0, 1\]"),
+        ({"K": cameras().K.transpose(1, 2)}, "last row of every K"),
         ({"K": cameras(2).K}, "K must have shape"),
         ({"names": ("only one",)}, "one entry per view"),
         ({"unit": "inch"}, "unit must be"),
@@ -79,6 +89,16 @@ def test_views_need_one_camera_per_picture():
         Views(torch.zeros(VIEWS, 8, 8, 3), cameras())
 
 
+def test_views_tell_their_cameras_the_size_of_the_pictures():
+    pictures = torch.zeros(2, VIEWS, 3, 8, 12)
+    batch = Cameras(cameras().c2w.expand(2, -1, -1, -1), cameras().K.expand(2, -1, -1, -1))
+    assert Views(pictures, batch).cameras.size == (8, 12)
+    assert batch.size is None, "the caller's cameras stay as they are"
+    assert Views(pictures[0], cameras(size=(8, 12)))[[1]].cameras.size == (8, 12)
+    with pytest.raises(ValueError, match=r"are 8 x 12 .*belong to pictures of 16 x 24; .*replace\(size=.*fit_views"):
+        Views(pictures[0], cameras(size=(16, 24)))
+
+
 def test_dicts_round_trip():
     mask = torch.tensor([True] * 5 + [False])
     given = scene(mask=mask, meta={"note": 1})
@@ -106,6 +126,11 @@ def test_newer_versions_and_foreign_dicts_are_refused():
         ({"mask": torch.zeros(TOKENS, dtype=torch.bool)}, "removes every token"),
         ({"mask": torch.ones(TOKENS + 1, dtype=torch.bool)}, "mask must have shape"),
         ({"scene_scale": 0.0}, "positive"),
+        ({"tokens": torch.full((TOKENS, DIM), float("nan"))}, "tokens hold NaN"),
+        ({"reference_c2w": torch.eye(4) * float("inf")}, "reference_c2w holds NaN or infinite values;"),
+        ({"reference_c2w": torch.eye(4) * 2}, "reference_c2w is not a rotation"),
+        ({"reference_c2w": torch.eye(4).flip(0)}, "reference_c2w"),
+        ({"reference_c2w": torch.eye(4)[None]}, r"reference_c2w must have shape \[4, 4\]"),
     ],
 )
 def test_bad_scenes_are_refused(fields, message):

@@ -83,8 +83,15 @@ def find_cameras(path: Path) -> Path | None:
         path: a file or folder.
 
     Returns:
-        None when there are no cameras, or several camera files of which `path` names none.
+        None when there are no cameras, several camera files of which `path` names none, or nothing can be read.
     """
+    try:
+        return _find_cameras(path)
+    except OSError:
+        return None
+
+
+def _find_cameras(path: Path) -> Path | None:
     if path.is_dir():
         found = _cameras_in(path)
         return found[0] if len(found) == 1 else None

@@ -179,13 +179,14 @@ def assemble_capture(
         sort: order the views naturally by name instead of keeping the file's order.
 
     Raises:
-        ValueError: pictures outside `within`, missing or unreadable ones, another aspect than declared, broken poses or intrinsics.
+        ValueError: pictures outside `within`, missing or unreadable ones, another aspect than declared, broken poses or
+            intrinsics.
     """
     if not frames:
         raise ValueError(f"{root} describes no views; expected at least one posed picture")
     frames = sorted(frames, key=lambda frame: natural_key(frame.name)) if sort else frames
     places = [_place(folder, frame.name, root, within) for frame in frames]
-    depths = tuple(frame.depth and _place(folder, frame.depth, root, within) or None for frame in frames)
+    depths = tuple(_place(folder, frame.depth, root, within) if frame.depth else None for frame in frames)
     images = _find_pictures(frames, places, folder, root)
     sizes = tuple(image_size(path) for path in images)
     for frame, path, size in zip(frames, images, sizes, strict=True):

@@ -38,7 +38,8 @@ def open_transforms(path: Path, images: Path | None = None, within: Path | None 
         within: absolute folder that no picture may lie outside of; None = anywhere.
 
     Raises:
-        ValueError: broken JSON, missing or forbidden pictures, missing intrinsics, an unsupported camera model, invalid poses.
+        ValueError: broken JSON, missing or forbidden pictures, no intrinsics, an unsupported camera model, invalid
+            poses.
     """
     data = read_json_object(path)
     entries = enumerate(read_frames(data, path))

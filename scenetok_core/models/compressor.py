@@ -70,7 +70,8 @@ class Compressor(nn.Module):
         views = views + cond if self.config.ray_input else views
         head_dim = self.config.hidden // self.config.heads
         rope = AxialRope(cells, head_dim, tile=latents.shape[1], device=latents.device)
-        tokens = self.scene_tokens.expand(len(latents), -1, -1).to(views.dtype)
+        tokens = self.scene_tokens.expand(len(latents), -1, -1)
+        views = views.to(tokens.dtype)  # under autocast the residual streams stay float32: bfloat16 loses small updates
         for block in self.aggregate:
             tokens, views = block(tokens, views, cond, rope)
         out = self.out_proj(tokens)

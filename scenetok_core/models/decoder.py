@@ -70,7 +70,7 @@ class Decoder(nn.Module):
         config, (batch, latents, _, height, width) = self.config, noisy.shape
         grid = (height // config.patch, width // config.patch)
         cells = grid[0] * grid[1]
-        x = self.model.x_embedder(noisy)
+        x = self.model.x_embedder(noisy).to(self.cnd_proj.weight.dtype)  # float32 residual stream under autocast
         cond = self.model.t_embedder(t).repeat_interleave(cells, dim=1) + rays
         x = x + rays if config.ray_input else x
         period = config.rope_group or latents

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -58,8 +59,8 @@ class RayEmbed(nn.Module):
 
     def forward(self, rays: Tensor) -> Tensor:
         """Rays stay float32 up to the patch cut, then follow the weight's dtype."""
-        cut, linear = self.model.model  # type: ignore[misc]
-        return linear(cut(rays).to(linear.weight.dtype))
+        cut, linear = cast(nn.Sequential, self.model.model)
+        return linear(cut(rays).to(cast(nn.Linear, linear).weight.dtype))
 
 
 class TimestepEmbed(nn.Module):
@@ -75,7 +76,7 @@ class TimestepEmbed(nn.Module):
         frequency = torch.exp(-math.log(_LONGEST_PERIOD) / half * torch.arange(half, device=t.device))
         angle = (1000.0 * t.float() - 1.0).clamp_min(0)[..., None] * frequency
         features = torch.cat([angle.cos(), angle.sin()], dim=-1)
-        return self.mlp(features.to(self.mlp[0].weight.dtype))
+        return self.mlp(features.to(cast(nn.Linear, self.mlp[0]).weight.dtype))
 
 
 class FinalLayer(nn.Module):
