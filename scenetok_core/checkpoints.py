@@ -40,7 +40,12 @@ def model_hash(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file with metadata; it appears whole or not at all.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written.
+    """
     with replacing(path) as partial:
         partial.touch()
         mode = partial.stat().st_mode  # safetensors writes files that only their owner can read
@@ -64,7 +69,7 @@ def save_checkpoint(
         "config": json.dumps(to_dict(config)),
         "model_hash": model_hash(state),
     }
-    _write(Path(path), state, header)
+    write_tensors(Path(path), state, header)
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -191,7 +196,7 @@ def save_scene(path: str | Path, scene: SceneTokens, dtype: torch.dtype = torch.
     data = scene.to_dict()
     plain = {k: v for k, v in data.items() if k not in ("tokens", "mask", "reference_c2w", "cameras")}
     plain["cameras"] = {k: v for k, v in data["cameras"].items() if k not in ("c2w", "K")}
-    _write(Path(path), tensors, {"format": SCENE_FORMAT, "scene": json.dumps(plain)})
+    write_tensors(Path(path), tensors, {"format": SCENE_FORMAT, "scene": json.dumps(plain)})
 
 
 def load_scene(path: str | Path) -> SceneTokens:

@@ -22,7 +22,8 @@ Prediction = Literal["v", "x"]
 ScheduleName = Literal["full_sequence", "autoregressive", "pyramid"]
 
 
-def _require(condition: bool, message: str) -> None:
+def require(condition: bool, message: str) -> None:
+    """Raise `ValueError` with `message` unless `condition` holds."""
     if not condition:
         raise ValueError(message)
 
@@ -32,14 +33,14 @@ def _require_positive(section: str, config: Any, names: str) -> None:
     for name in names.split():
         value = getattr(config, name)
         positive = value is None or (math.isfinite(value) and value > 0)
-        _require(positive, f"{section}{name} must be positive, got {value}")
+        require(positive, f"{section}{name} must be positive, got {value}")
 
 
 def _require_network(section: str, config: CompressorConfig | DecoderConfig, more: str) -> None:
     shared = "hidden depth heads token_dim latent_channels patch ray_map ray_patch mlp_ratio norm_eps"
     _require_positive(section, config, f"{shared} {more}")
-    _require(config.hidden % config.heads == 0, f"{section}hidden {config.hidden} must divide by heads {config.heads}")
-    _require(
+    require(config.hidden % config.heads == 0, f"{section}hidden {config.hidden} must divide by heads {config.heads}")
+    require(
         config.ray_map % config.ray_patch == 0,
         f"{section}ray_map {config.ray_map} must be a multiple of ray_patch {config.ray_patch}",
     )
@@ -108,12 +109,12 @@ class SamplingConfig:
 
     def __post_init__(self) -> None:
         _require_positive("sampling.", self, "steps shift window")
-        _require(math.isfinite(self.guidance), f"sampling.guidance must be a finite number, got {self.guidance}")
-        _require(
+        require(math.isfinite(self.guidance), f"sampling.guidance must be a finite number, got {self.guidance}")
+        require(
             0 <= self.clean_targets < self.window,
             f"sampling.clean_targets must be at least 0 and less than window {self.window}, got {self.clean_targets}",
         )
-        _require(
+        require(
             0 <= self.uncertainty <= self.steps,
             f"sampling.uncertainty must be between 0 and steps {self.steps}, got {self.uncertainty}",
         )
@@ -136,13 +137,13 @@ class SceneTokConfig:
     target_focal: tuple[float, float] = (1.0, 1.0)  # factors on fx, fy of the target ray maps, as trained
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             self.compressor.token_dim == self.decoder.token_dim,
             f"compressor.token_dim {self.compressor.token_dim} and decoder.token_dim {self.decoder.token_dim} differ",
         )
         _require_positive("", self, "image_size context_views scene_extent")
         factors = (*self.context_focal, *self.target_focal)
-        _require(all(f > 0 for f in factors), f"context_focal and target_focal must be positive, got {factors}")
+        require(all(f > 0 for f in factors), f"context_focal and target_focal must be positive, got {factors}")
 
     def check_latents(self, context: LatentSpec, target: LatentSpec) -> None:
         """Check that pictures, autoencoders, patches and ray maps give both networks matching grids.
@@ -156,7 +157,7 @@ class SceneTokConfig:
         """
         self._check_grid("compressor", self.compressor, self.context_autoencoder, context)
         self._check_grid("decoder", self.decoder, self.target_autoencoder, target)
-        _require(
+        require(
             self.decoder.frames_per_latent == target.frames_per_latent,
             f"decoder.frames_per_latent {self.decoder.frames_per_latent} differs from the {target.frames_per_latent} "
             f"of {self.target_autoencoder!r}",
@@ -165,13 +166,13 @@ class SceneTokConfig:
     def _check_grid(
         self, section: str, network: CompressorConfig | DecoderConfig, autoencoder: str, spec: LatentSpec
     ) -> None:
-        _require(
+        require(
             network.latent_channels == spec.channels,
             f"{section}.latent_channels {network.latent_channels} differs from the {spec.channels} channels of "
             f"{autoencoder!r}",
         )
         pixels, rays = spec.spatial * network.patch, network.ray_map // network.ray_patch
-        _require(
+        require(
             pixels * rays == self.image_size,
             f"image_size {self.image_size} does not fit the {section}: {autoencoder!r} makes latent cells of "
             f"{spec.spatial} pixels and {section}.patch is {network.patch}, so a token covers {pixels} pixels, but "

@@ -25,6 +25,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from scenetok_core import open_capture
+from scenetok_core.baselines import mean_colour, nearest_view
 from scenetok_core.captures import load_image
 from scenetok_core.metrics import psnr
 from scenetok_core.sheets import contact_sheet, save_image, to_image
@@ -40,7 +41,6 @@ from tests.engine import (
     run_prompt,
 )
 from tests.engine.workflows import WORKFLOWS, Json
-from training.baselines import mean_colour, nearest_view
 
 ROOT = Path(__file__).resolve().parents[1]
 _EXAMPLE = WORKFLOWS / "example_capture"
@@ -183,6 +183,7 @@ def run_demo(out: Path, picture: Path | None = None) -> None:
     Raises:
         EngineMissingError: there is no ComfyUI.
         RuntimeError: a node failed.
+        TimeoutError: the server did not start, or the workflow did not end in time.
     """
     out.mkdir(parents=True, exist_ok=True)
     prompt, device = demo_prompt(), () if torch.cuda.is_available() else ("--cpu",)
@@ -229,7 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         run_demo(options.out, options.thumbnail)
-    except (EngineMissingError, PromptRejectedError, RuntimeError) as error:
+    except (EngineMissingError, PromptRejectedError, TimeoutError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

@@ -16,6 +16,7 @@ from scenetok_core.captures import write_transforms
 from scenetok_core.sheets import to_image
 from scenetok_core.types import Cameras
 from training.data.rooms import Rooms, RoomsConfig
+from training.data.walks import WalkStyle, clearance
 
 FOLDER = Path(__file__).resolve().parent.parent / "workflows" / "example_capture"
 SEED = 307
@@ -24,18 +25,20 @@ FRAMES = 24
 INPUTS = 8
 SIDEWAYS_M, UPWARDS_M, TURN_DEGREES = 0.45, 0.25, 14.0
 QUALITY = 88
+LEAST_CLEARANCE_M = 0.2
 
 
 def main() -> None:
     """Render and write both captures."""
-    rooms = Rooms(RoomsConfig(image_size=SIZE, supersample=3, walk_length_m=(1.8, 3.0)))
+    rooms = Rooms(RoomsConfig(image_size=SIZE, supersample=3, walk=WalkStyle(length_m=(1.8, 3.0))))
     scene = rooms.scenes(SEED, 1)
     walk = rooms.walk(scene, SEED, FRAMES)
     swung = walk.replace(c2w=swing(walk.c2w))
     chosen = torch.linspace(0, FRAMES - 1, INPUTS).round().long().tolist()
     for file, folder, cameras in (("transforms.json", "images", walk[chosen]), ("heldout.json", "heldout", swung)):
         frames, depth = rooms.render(scene, cameras)
-        assert float(depth.min()) > 0, "the path must stay inside the room"
+        free = float(clearance(scene, cameras.centers[:, None, :, ::2]))
+        assert free > LEAST_CLEARANCE_M and float(depth.min()) > 0, f"the path comes within {free:.2f} m of things"
         write_capture(file, folder, frames[0], Cameras(cameras.c2w[0], cameras.K[0], (SIZE, SIZE), unit="metric"))
 
 

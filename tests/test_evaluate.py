@@ -5,12 +5,15 @@ from dataclasses import replace
 import pytest
 import torch
 
+from scenetok_core.baselines import mean_colour, nearest_view, thumbnail
 from scenetok_core.pipeline import SceneTok
+from scenetok_core.types import Views
 from tests import small
-from training.baselines import mean_colour, nearest_view, reproject, thumbnail, warp
+from tests.test_rooms import free_ground
+from training.baselines import METRE, reproject, warp
 from training.data.loader import HELD_OUT_SEEDS
 from training.evaluate import evaluate, main, table
-from training.protocol import PROTOCOLS, Protocol, clearance, fingerprint, held_out_scenes
+from training.protocol import PROTOCOLS, Protocol, fingerprint, held_out_scenes
 from training.scores import Scores, gradient_energy, laplacian_correlation, matching_side, summarise
 
 SIZE, VIEWS = 32, 5
@@ -91,6 +94,14 @@ def test_equal_protocols_give_equal_scenes_and_fewer_scenes_a_prefix(rooms, scen
     assert fingerprint(again) == fingerprint(scenes[:2]) != fingerprint(scenes)
 
 
+def test_the_fingerprint_tells_cameras_and_pictures_apart(scenes):
+    first = scenes[0]
+    K = first.targets.cameras.K * torch.tensor([1.1, 1.1, 1.0])[:, None]
+    zoomed = replace(first, targets=Views(first.targets.rgb, first.targets.cameras.replace(K=K)))
+    darker = replace(first, inputs=Views(first.inputs.rgb * 0.5, first.inputs.cameras))
+    assert len({fingerprint([scene]) for scene in (first, zoomed, darker)}) == 3
+
+
 def test_targets_are_far_from_every_input(scenes):
     for scene in scenes:
         assert len(scene.targets) == PROTOCOL.targets
@@ -111,7 +122,8 @@ def test_targets_are_covered_by_the_inputs(scenes):
 
 def test_targets_stand_free_and_see_something(scenes):
     for scene in scenes:
-        assert clearance(scene.room, scene.targets.cameras.centers).min() >= PROTOCOL.clearance_m
+        for x, _, z in scene.targets.cameras.centers.tolist():
+            assert free_ground(scene.room, 0, x, z) >= PROTOCOL.clearance_m
         assert scene.target_depth.amin() >= PROTOCOL.nearest_m
         assert 0 < scene.accepted <= scene.tried
 
@@ -136,7 +148,7 @@ def test_a_perfect_rendering_passes_everything(scenes):
 @pytest.mark.parametrize("baseline", ["nearest", "mean_colour"])
 def test_a_baseline_in_place_of_the_model_does_not_pass(scenes, baseline):
     predict = {
-        "nearest": lambda scene: nearest_view(scene.inputs, scene.targets.cameras),
+        "nearest": lambda scene: nearest_view(scene.inputs, scene.targets.cameras, METRE),
         "mean_colour": lambda scene: mean_colour(scene.inputs, len(scene.targets)),
     }[baseline]
     figures = score(scenes, "posterior_mean", predict)

@@ -32,12 +32,14 @@ def generator(seed=SEED):
 
 def run_config(prediction="x", **task):
     plain = small.config(scene_extent=EXTENT)
-    model = replace(plain, decoder=replace(plain.decoder, prediction=prediction, null_tokens=False))
+    compressor = replace(plain.compressor, posterior="normalised")
+    decoder = replace(plain.decoder, prediction=prediction, null_tokens=False)
+    model = replace(plain, compressor=compressor, decoder=decoder)
     rooms = RoomsConfig(image_size=small.IMAGE, views=WALK, strays=STRAYS, textures=8, texture_size=32)
     return TrainConfig(
         RunConfig("test", steps=STEPS),
         model,
-        data=DataConfig(SCENES, CONTEXT, TARGETS, small.IMAGE, rooms),
+        data=DataConfig(SCENES, CONTEXT, TARGETS, rooms),
         task=TaskConfig(**{"least_context": CONTEXT, **task}),
     )
 
@@ -84,41 +86,58 @@ def fit(task, batch, steps=STEPS, progress=EARLY):
     return model, history
 
 
+def chosen(strays=STRAYS, context=CONTEXT, targets=TARGETS, far=True, scenes=SCENES, seed=SEED):
+    return choose_views(WALK, strays, context, targets, far=far, scenes=scenes, generator=generator(seed))
+
+
+def rows(draw):
+    """Inputs and targets of every scene as lists."""
+    return zip(*(views.tolist() for views in draw), strict=True)
+
+
 def test_far_targets_are_strays_first_and_never_inputs():
-    for seed in range(50):
-        inputs, targets = choose_views(WALK, 1, CONTEXT, TARGETS, far=True, generator=generator(seed))
+    for inputs, targets in rows(chosen(strays=1, scenes=50)):
         assert len(set(inputs)) == CONTEXT and set(inputs) <= set(range(WALK))
         assert WALK in targets and len(set(targets)) == TARGETS
         assert not set(inputs) & set(targets)
         assert inputs == sorted(inputs) and targets == sorted(targets)
 
 
-def test_near_targets_are_inputs_first_and_then_any_frames():
-    draws = [choose_views(WALK, STRAYS, 2, TARGETS, far=False, generator=generator(seed)) for seed in range(50)]
-    assert all(set(inputs) < set(targets) and len(set(targets)) == TARGETS for inputs, targets in draws)
-    assert {frame for _, targets in draws for frame in targets} == set(range(WALK + STRAYS))
-    inputs, targets = choose_views(WALK, STRAYS, CONTEXT, TARGETS, far=False, generator=generator())
-    assert set(targets) < set(inputs)
+def test_near_targets_are_inputs():
+    for context, most in ((2, 2), (CONTEXT, TARGETS)):
+        for inputs, targets in rows(chosen(context=context, far=False, scenes=50)):
+            assert len(set(targets)) == most and set(targets) <= set(inputs)
 
 
 def test_too_few_pictures_for_far_targets_are_refused():
     with pytest.raises(ValueError, match="3 targets besides 6 inputs need more pictures than 6 frames and 2 strays"):
-        choose_views(WALK, 2, WALK, 3, far=True, generator=generator())
+        chosen(strays=2, context=WALK)
 
 
-def test_views_are_chosen_by_the_generator_alone():
+def test_views_are_chosen_by_the_generator_alone_and_for_every_scene_anew():
     state = torch.get_rng_state()
-    first, again, other = (
-        choose_views(WALK, STRAYS, CONTEXT, TARGETS, far=True, generator=generator(seed)) for seed in (1, 1, 2)
-    )
+    first, again, other = (list(rows(chosen(seed=seed))) for seed in (1, 1, 2))
     assert first == again and first != other
     assert torch.equal(torch.get_rng_state(), state)
+    assert len({(*inputs, *targets) for inputs, targets in rows(chosen(scenes=50))}) > 10, "of 15"
 
 
 def test_an_example_holds_the_chosen_pictures(task, batch, example):
-    inputs, targets = choose_views(WALK, STRAYS, CONTEXT, TARGETS, far=True, generator=generator())
-    assert torch.allclose(task.context_autoencoder.decode(example.context), batch.rgb[:, inputs], atol=SAME)
-    assert torch.allclose(task.target_autoencoder.decode(example.target), batch.rgb[:, targets], atol=SAME)
+    scene = torch.arange(SCENES)[:, None]
+    inputs, targets = chosen()
+    assert torch.allclose(task.context_autoencoder.decode(example.context), batch.rgb[scene, inputs], atol=SAME)
+    assert torch.allclose(task.target_autoencoder.decode(example.target), batch.rgb[scene, targets], atol=SAME)
+
+
+def test_few_inputs_give_several_examples_of_every_scene(task, batch):
+    example = task.prepare(batch, generator(), far=False, context=1, jitter=False)
+    assert len(example.context) == CONTEXT * SCENES and example.context.shape[1] == example.target.shape[1] == 1
+    assert torch.equal(example.context, example.target)
+    shown = task.context_autoencoder.decode(example.context)[:, 0].unflatten(0, (SCENES, CONTEXT))
+    for scene, pictures in zip(batch.rgb, shown, strict=True):
+        distances = (pictures[:, None] - scene[None]).abs().amax((2, 3, 4))
+        assert (distances.amin(1) < SAME).all(), "pictures of another scene"
+        assert len(set(distances.argmin(1).tolist())) > 1
 
 
 def test_one_input_of_every_scene_is_the_origin(batch, example):
@@ -155,8 +174,9 @@ def test_inference_shows_the_networks_the_same_rays_and_pictures(task, batch, ex
     seen = {}
     model.networks.compressor.register_forward_pre_hook(lambda _, given: seen.update(context=given))
     model.networks.denoiser.pose_embed.register_forward_pre_hook(lambda _, given: seen.update(target=given))
-    inputs, targets = choose_views(WALK, STRAYS, CONTEXT, TARGETS, far=True, generator=generator())
+    chosen_views = list(rows(chosen()))
     for i, reference in enumerate(reference_views(example.context_rays)):
+        inputs, targets = chosen_views[i]
         cameras = batch.cameras.replace(c2w=batch.cameras.c2w[i], K=batch.cameras.K[i])
         scene = model.encode(Views(batch.rgb[i], cameras)[inputs], reference=reference)
         model.render(scene, cameras[targets], steps=1)
@@ -221,6 +241,21 @@ def test_fresh_networks_predict_nothing_yet(task, example):
     t = torch.ones(example.target.shape[:2])
     out = task.build()(example.context, example.context_rays, example.target, t, example.target_rays)
     assert torch.equal(out, torch.zeros_like(example.target))
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "message"),
+    [
+        ("compressor", {"posterior": "gaussian"}, "posterior"),
+        ("decoder", {"null_tokens": True}, "null_tokens"),
+        ("context_focal", (0.5, 0.5), "context_focal"),
+    ],
+)
+def test_models_this_task_cannot_train_are_refused(part, change, message):
+    config = run_config()
+    changed = replace(getattr(config.model, part), **change) if isinstance(change, dict) else change
+    with pytest.raises(ValueError, match=message):
+        SceneTokTask(replace(config, model=replace(config.model, **{part: changed})))
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
@@ -293,15 +328,21 @@ def test_batches_have_few_inputs_at_first_and_varied_numbers_later(batch):
     assert counts == [{2}, {2, 3, CONTEXT}]
 
 
+def test_the_most_inputs_are_the_most_common(batch):
+    task = SceneTokTask(run_config(least_context=1))
+    counts = [rays.shape[1] for rays, _ in given_to_the_model(task, batch, 60, LATE)]
+    assert set(counts) == set(range(1, CONTEXT + 1)) and 0.4 < counts.count(CONTEXT) / len(counts) < 0.8
+
+
 def test_targets_are_inputs_at_first_and_far_later(batch):
-    task = SceneTokTask(run_config(far_share=1.0, far_from=0.5))
+    task = SceneTokTask(run_config(far_share=1.0, copy_share=0.2, far_from=0.5))
 
     def shown_again(progress):
         seen = given_to_the_model(task, batch, 10, progress)
-        return [bool((rays[:, :, None] == targets[:, None]).all((0, 3, 4, 5)).any()) for rays, targets in seen]
+        return [(rays[:, :, None] == targets[:, None]).all((3, 4, 5)).any((1, 2)) for rays, targets in seen]
 
-    assert all(shown_again(EARLY))
-    assert not any(shown_again(LATE))
+    assert all(scenes.all() for progress in (EARLY, 0.2) for scenes in shown_again(progress))
+    assert not any(scenes.any() for scenes in shown_again(LATE))
 
 
 def test_one_batch_is_overfitted_at_all_noise_levels(task, batch):
@@ -317,7 +358,7 @@ def test_one_batch_is_overfitted_and_its_export_renders_the_same(batch, predicti
     model = inference_model(tmp_path, task.config, networks, task)
     assert model.config == task.config.model
     example = task.prepare(batch, generator(), far=False, context=CONTEXT, jitter=False)
-    inputs, targets = choose_views(WALK, STRAYS, CONTEXT, TARGETS, far=False, generator=generator())
+    inputs, targets = next(rows(chosen(far=False)))
     reference = reference_views(example.context_rays)[0]
     cameras = batch.cameras.replace(c2w=batch.cameras.c2w[0], K=batch.cameras.K[0])
     scene = model.encode(Views(batch.rgb[0], cameras)[inputs], reference=reference)

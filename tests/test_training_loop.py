@@ -21,7 +21,7 @@ from scenetok_core.configs import from_dict
 from training.config import OptimConfig, TrainConfig, fingerprint, load_config
 from training.data.loader import HELD_OUT_SEEDS, batches, step_seed
 from training.ema import Ema
-from training.optim import learning_rate
+from training.optim import SkippingOptimizer, rate_share
 from training.state import find_state, list_states, load_state, save_state
 from training.trainer import Trainer, TrainingDivergedError
 
@@ -117,11 +117,13 @@ def test_overfits_one_batch(tmp_path):
     assert losses[-1] < 0.01 * losses[0]
 
 
-def test_resume_is_bit_exact(tmp_path):
-    whole = run_toy(toy_config(tmp_path / "whole", accumulate=2)).trained
-    stopped = run_toy(toy_config(tmp_path / "parts", accumulate=2), {13: "SIGTERM"}).trained
+@pytest.mark.parametrize("muon_lr", [None, 1e-2])
+def test_resume_is_bit_exact(tmp_path, muon_lr):
+    optim = {"accumulate": 2, "muon_lr": muon_lr}
+    whole = run_toy(toy_config(tmp_path / "whole", **optim)).trained
+    stopped = run_toy(toy_config(tmp_path / "parts", **optim), {13: "SIGTERM"}).trained
     assert stopped.step == 7
-    resumed = run_toy(toy_config(tmp_path / "parts", accumulate=2)).trained
+    resumed = run_toy(toy_config(tmp_path / "parts", **optim)).trained
     assert (whole.step, resumed.step) == (12, 12)
     assert_same(whole.tensors(), resumed.tensors())
     assert [line["loss"] for line in logged(tmp_path / "whole")][-1] == logged(tmp_path / "parts")[-1]["loss"]
@@ -189,8 +191,9 @@ def test_starting_afresh_never_mixes_with_old_states(tmp_path):
 
 @pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize("event", ["nan", "loss", "gradient"])
-def test_non_finite_step_changes_nothing(tmp_path, event, accumulate):
-    config = toy_config(tmp_path, accumulate=accumulate)
+@pytest.mark.parametrize("muon_lr", [None, 1e-2])
+def test_non_finite_step_changes_nothing(tmp_path, event, accumulate, muon_lr):
+    config = toy_config(tmp_path, accumulate=accumulate, muon_lr=muon_lr)
     trainer = toy_trainer(config, {2 * accumulate: event})
     source = batches(trainer.dataset, SCENES, SEED)
     trainer.train_step(source, 0.0)
@@ -202,7 +205,7 @@ def test_non_finite_step_changes_nothing(tmp_path, event, accumulate):
     trainer.train_step(source, 0.0)
     after = trainer.trained.tensors()
     assert all(bool(torch.isfinite(value).all()) for value in after.values())
-    for part in ("model.0.weight", "ema.0.weight", "optimizer.exp_avg.0.weight", "optimizer.step.0.weight"):
+    for part in ("model.0.weight", "ema.0.weight", "optimizer.exp_avg.0.bias", "optimizer.step.0.bias"):
         assert not torch.equal(before[part], after[part])
 
 
@@ -245,12 +248,29 @@ def test_ema_is_applied_only_inside_the_block_and_skips_frozen_weights():
 
 
 def test_learning_rate_warms_up_and_decays_to_zero():
-    linear = OptimConfig(lr=1.0, warmup=10, decay_share=0.5)
-    cosine = OptimConfig(lr=1.0, warmup=10, decay_share=0.5, decay_shape="cosine")
+    linear = OptimConfig(warmup=10, decay_share=0.5)
+    cosine = OptimConfig(warmup=10, decay_share=0.5, decay_shape="cosine")
     for step, progress, want in ((0, 0.0, 0.1), (4, 0.01, 0.5), (50, 0.5, 1.0), (80, 0.75, 0.5), (99, 1.0, 0.0)):
-        assert learning_rate(linear, step, progress) == pytest.approx(want)
-        assert learning_rate(cosine, step, progress) == pytest.approx(want)
-    assert learning_rate(cosine, 90, 0.9) < learning_rate(linear, 90, 0.9)
+        assert rate_share(linear, step, progress) == pytest.approx(want)
+        assert rate_share(cosine, step, progress) == pytest.approx(want)
+    assert rate_share(cosine, 90, 0.9) < rate_share(linear, 90, 0.9)
+
+
+def test_muon_takes_the_inner_matrices_and_every_group_its_own_rate():
+    model = nn.ModuleDict({"x_embedder": nn.Linear(3, 4), "block": nn.Linear(4, 4), "frozen": nn.Linear(4, 4)})
+    model["frozen"].requires_grad_(False)
+    optimizer = SkippingOptimizer(model, OptimConfig(lr=1e-2, muon_lr=3e-2, weight_decay=0.1))
+    optimizer.set_rate(0.5)
+    found = {(group["lr"], group["weight_decay"], *map(tuple, (w.shape for w in group["params"])))
+             for group in optimizer.param_groups}  # fmt: skip
+    assert found == {(5e-3, 0.1, (4, 3)), (5e-3, 0.0, (4,), (4,)), (15e-3, 0.1, (4, 4))}
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    model["block"](model["x_embedder"](torch.ones(2, 3))).sum().backward()
+    optimizer.step()
+    changed = [name for name, weight in model.named_parameters() if not torch.equal(weight, before[name])]
+    assert changed == [name for name in before if "frozen" not in name]
+    kinds = {name: sorted(optimizer.state[weight]) for name, weight in model.named_parameters()}
+    assert kinds["block.weight"] == ["momentum_buffer"] and "exp_avg" in kinds["x_embedder.weight"]
 
 
 def test_wall_clock_budget_counts_all_sessions(tmp_path):
@@ -322,6 +342,10 @@ def test_other_files_are_no_training_state(tmp_path):
     save_file({"x": torch.zeros(1)}, tmp_path / "step_1.safetensors")
     with pytest.raises(ValueError, match="no training state"):
         load_state(tmp_path / "step_1.safetensors", trainer.trained, trainer.fingerprint)
+    good = save_state(tmp_path / "states", trainer.trained, {}, trainer.fingerprint, 1)
+    good.write_bytes(good.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="damaged"):
+        load_state(good, trainer.trained, trainer.fingerprint)
 
 
 def test_seeds_are_distinct_and_never_held_out():
@@ -349,6 +373,7 @@ def test_settings_are_read_and_overridden(tmp_path):
     assert (config.optim.betas, config.optim.lr) == ((0.8, 0.9), 1.0)
     assert (config.model.decoder.depth, config.model.decoder.qk_norm) == (2, False)
     assert fingerprint(config)["model.decoder.depth"] == 2
+    assert not any(name.startswith("model.sampling") for name in fingerprint(config))
 
 
 @pytest.mark.parametrize(
@@ -360,7 +385,7 @@ def test_settings_are_read_and_overridden(tmp_path):
         ("run.steps", "section.name=value"),
         ("run.steps.more=1", "steps is a value"),
         ("run.steps=0", "must be positive"),
-        ("data.image_size=32", "agree on image_size"),
+        ("data.rooms.image_size=32", "agree on image_size"),
         ("data.target_views=9", r"data\.rooms\.views"),
         ("optim.decay_shape=step", "linear"),
     ],

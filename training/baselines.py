@@ -1,4 +1,7 @@
-"""What a rendering is compared with: the inputs, carried over in simple ways, and the truth itself, blurred."""
+"""The baseline that knows the exact depth: inputs carried over into the target cameras.
+
+Those that need pictures and cameras alone are `scenetok_core.baselines`.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from scenetok_core.camera import pose_distance, ray_map
+from scenetok_core.baselines import mean_colour, view_distance
+from scenetok_core.camera import ray_map
 from scenetok_core.types import Cameras, Views
 
+METRE = 1.0  # as much as a radian, in the rooms' unit
 _BEHIND = 1e-3
 
 
@@ -63,21 +68,6 @@ def look_up(
     return values.unflatten(2, (len(grid), -1)).permute(2, 0, 1, 3, 4)
 
 
-def view_distance(inputs: Views, targets: Cameras) -> Tensor:
-    """Squared distance between target and input cameras, metres and radians alike: [T, V]."""
-    return pose_distance(torch.cat([targets.c2w, inputs.cameras.c2w]))[: len(targets), len(targets) :]
-
-
-def nearest_view(inputs: Views, targets: Cameras) -> Tensor:
-    """The input picture whose camera is nearest to each target: [T, 3, H, W]."""
-    return inputs.rgb[view_distance(inputs, targets).argmin(1)]
-
-
-def mean_colour(inputs: Views, count: int) -> Tensor:
-    """The mean colour of all inputs, `count` flat pictures: [count, 3, H, W]."""
-    return inputs.rgb.mean((0, 2, 3))[None, :, None, None].expand(count, 3, *inputs.rgb.shape[-2:])
-
-
 def warp(
     inputs: Views,
     targets: Cameras,
@@ -90,16 +80,7 @@ def warp(
     """
     colours = look_up(inputs.rgb, reprojection.grid)  # [T, V, 3, H, W]
     seen = reprojection.error <= tolerance
-    distance = view_distance(inputs, targets)[:, :, None, None].masked_fill(~seen, torch.inf)
+    distance = view_distance(inputs, targets, METRE)[:, :, None, None].masked_fill(~seen, torch.inf)
     best = distance.argmin(1)[:, None, None].expand(-1, 1, 3, -1, -1)
     filled = mean_colour(inputs, len(colours))
     return torch.where(seen.any(1, keepdim=True), colours.gather(1, best)[:, 0], filled)
-
-
-def thumbnail(
-    truth: Tensor,  # [N, 3, H, W]
-    side: int,
-) -> Tensor:
-    """Pictures averaged down to `side` x `side` pixels and enlarged again, bilinear: [N, 3, H, W]."""
-    small = F.interpolate(truth, size=(side, side), mode="area")
-    return F.interpolate(small, size=truth.shape[-2:], mode="bilinear", align_corners=False)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from scenetok_core.configs import SceneTokConfig, from_dict, to_dict
+from scenetok_core.configs import SceneTokConfig, from_dict, require, to_dict
 from training.data.rooms import RoomsConfig
 
 if sys.version_info >= (3, 11):
@@ -21,12 +21,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-_MUST_MATCH = ("model.", "data.", "task.", "run.seed", "optim.accumulate", "optim.betas")
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ValueError(message)
+_MUST_MATCH = ("model.", "data.", "task.", "run.seed", "optim.accumulate", "optim.betas", "optim.muon")
+_MAY_CHANGE = ("model.sampling.",)  # training does not sample
 
 
 @dataclass(frozen=True)
@@ -37,7 +33,8 @@ class RunConfig:
     steps: int  # optimiser steps of the whole run
     output: str = "runs"
     seed: int = 0  # decides weights at the start, data and noise of every step
-    minutes: float | None = None  # wall clock over all sessions; the run ends here or at `steps`, decayed in time
+    minutes: float | None = None  # wall clock over all sessions; the run ends here or at `steps`, whichever comes
+    # first. Rate and curriculum then follow the clock, so only runs without it can be repeated exactly.
     log_every: int = 20  # steps
     save_every: int = 500  # steps
     sheet_every: int = 500  # steps between sample sheets; 0: none
@@ -49,10 +46,10 @@ class RunConfig:
     compile_rooms: bool = False  # fuse the ray kernels that make the data
 
     def __post_init__(self) -> None:
-        _require(self.steps > 0, f"run.steps must be positive, got {self.steps}")
-        _require(self.minutes is None or self.minutes > 0, f"run.minutes must be positive, got {self.minutes}")
+        require(self.steps > 0, f"run.steps must be positive, got {self.steps}")
+        require(self.minutes is None or self.minutes > 0, f"run.minutes must be positive, got {self.minutes}")
         counts = (self.log_every, self.save_every, self.keep_last)
-        _require(min(counts) > 0, f"run.log_every, save_every and keep_last must be >= 1, got {counts}")
+        require(min(counts) > 0, f"run.log_every, save_every and keep_last must be >= 1, got {counts}")
 
     @property
     def folder(self) -> Path:
@@ -62,9 +59,11 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """AdamW, its schedule (warm-up, constant, decay to zero) and the average of the weights."""
+    """The optimiser, its schedule (warm-up, constant, decay to zero) and the average of the weights."""
 
-    lr: float = 8e-4
+    lr: float = 8e-4  # of AdamW
+    muon_lr: float | None = None  # of Muon, which then trains the matrices inside the network; None: AdamW trains all
+    muon_except: tuple[str, ...] = ("embed", "final_layer", "adaLN")  # parts of names of matrices left to AdamW
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.05  # on matrices only
     warmup: int = 500  # steps
@@ -77,10 +76,12 @@ class OptimConfig:
     max_bad_steps: int = 20  # skipped steps in a row that end the run
 
     def __post_init__(self) -> None:
-        _require(self.lr > 0, f"optim.lr must be positive, got {self.lr}")
-        _require(0 <= self.decay_share <= 1, f"optim.decay_share must lie in [0, 1], got {self.decay_share}")
-        _require(0 <= self.ema < 1, f"optim.ema must lie in [0, 1), got {self.ema}")
-        _require(min(self.accumulate, self.max_bad_steps) > 0, "optim.accumulate and optim.max_bad_steps must be >= 1")
+        require(self.lr > 0, f"optim.lr must be positive, got {self.lr}")
+        require(self.muon_lr is None or self.muon_lr > 0, f"optim.muon_lr must be positive, got {self.muon_lr}")
+        require(0 <= self.decay_share <= 1, f"optim.decay_share must lie in [0, 1], got {self.decay_share}")
+        require(0 <= self.ema < 1, f"optim.ema must lie in [0, 1), got {self.ema}")
+        require(self.warmup >= 0 and self.clip > 0, f"optim.warmup {self.warmup} or clip {self.clip} is negative or 0")
+        require(min(self.accumulate, self.max_bad_steps) > 0, "optim.accumulate and optim.max_bad_steps must be >= 1")
 
 
 @dataclass(frozen=True)
@@ -90,12 +91,17 @@ class DataConfig:
     scenes: int = 8  # per process and batch
     context_views: int = 8
     target_views: int = 4
-    image_size: int = 64  # pixels, side of the square pictures
     rooms: RoomsConfig = field(default_factory=RoomsConfig)
 
     def __post_init__(self) -> None:
-        counts = (self.scenes, self.context_views, self.target_views, self.image_size)
-        _require(min(counts) > 0, f"data.scenes, context_views, target_views, image_size must be >= 1, got {counts}")
+        counts = (self.scenes, self.context_views, self.target_views)
+        require(min(counts) > 0, f"data.scenes, context_views and target_views must be >= 1, got {counts}")
+        require(
+            self.context_views <= self.rooms.views
+            and self.context_views + self.target_views <= self.rooms.views + self.rooms.strays,
+            f"data.rooms.views {self.rooms.views} and strays {self.rooms.strays} are too few for "
+            f"{self.context_views} inputs and {self.target_views} targets",
+        )
 
 
 @dataclass(frozen=True)
@@ -107,22 +113,34 @@ class TaskConfig:
     time_mean: float = 1.0  # the other times are sigmoid(N(mean, std))
     time_std: float = 1.0
     split_times: float = 0.3  # probability that two groups of targets have noise levels of their own
-    far_share: float = 0.8  # of the batches has targets away from the inputs, once this share of the run is done:
-    far_from: float = 0.3  # before, the share grows from zero
-    least_context: int = 1  # input views of a batch vary from here to data.context_views, reached at the same time
+    copy_share: float = 0.0  # first share of the run with `least_context` inputs that are the targets themselves
+    far_from: float = 0.3  # share of the run from which on batches are as hard as they get; between, they get harder:
+    far_share: float = 0.8  # of the batches has targets away from the inputs
+    least_context: int = 1  # input views vary from here to data.context_views
     loss_weight_cap: float = 5.0  # squared error is weighted min(1 / t^2, cap)
     gradient_weight: float = 0.1  # of the L1 loss between picture gradients
-    token_drop: float = 0.3  # probability that a scene keeps only some of its tokens
+    token_drop: float = 0.3  # probability that the scenes of a batch keep only some tokens, from mean_share / 2 on
     token_keep: float = 0.25  # smallest share kept then
     token_noise: float = 0.0  # largest standard deviation of noise on tokens in the second half
     reference: Literal["random", "middle"] = "random"  # the input view that becomes the origin
     scale_range: tuple[float, float] = (0.7, 1.4)  # random factor on the scene scale
 
     def __post_init__(self) -> None:
-        shares = (self.mean_share, self.mean_fraction, self.token_drop, self.token_keep)
-        _require(all(0 <= share <= 1 for share in shares), f"the shares of [task] must lie in [0, 1], got {shares}")
+        for name in ("mean_share", "mean_fraction", "split_times", "far_share", "token_drop", "token_keep"):
+            share = getattr(self, name)
+            require(0 <= share <= 1, f"task.{name} must lie in [0, 1], got {share}")
+        require(self.least_context >= 1, f"task.least_context must be >= 1, got {self.least_context}")
+        strengths = (self.time_std, self.loss_weight_cap, self.gradient_weight, self.token_noise)
+        require(
+            min(strengths) >= 0,
+            f"task.time_std, loss_weight_cap, gradient_weight and token_noise must be >= 0, got {strengths}",
+        )
+        require(
+            0 <= self.copy_share < self.far_from <= 1,
+            f"task.copy_share and far_from must rise within [0, 1], got {self.copy_share} and {self.far_from}",
+        )
         low, high = self.scale_range
-        _require(0 < low <= high, f"task.scale_range must rise from above 0, got {self.scale_range}")
+        require(0 < low <= high, f"task.scale_range must rise from above 0, got {self.scale_range}")
 
 
 @dataclass(frozen=True)
@@ -137,17 +155,15 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         data, model = self.data, self.model
-        sizes = (data.image_size, data.rooms.image_size, model.image_size)
-        _require(len(set(sizes)) == 1, f"data, data.rooms and model must agree on image_size, got {sizes}")
-        _require(
+        sizes = (data.rooms.image_size, model.image_size)
+        require(len(set(sizes)) == 1, f"data.rooms and model must agree on image_size, got {sizes}")
+        require(
             data.context_views <= model.context_views,
             f"data.context_views {data.context_views} is more than model.context_views {model.context_views}",
         )
-        _require(
-            data.context_views <= data.rooms.views
-            and data.context_views + data.target_views <= data.rooms.views + data.rooms.strays,
-            f"data.rooms.views {data.rooms.views} and strays {data.rooms.strays} are too few for "
-            f"{data.context_views} inputs and {data.target_views} targets",
+        require(
+            self.task.least_context <= data.context_views,
+            f"task.least_context {self.task.least_context} is more than data.context_views {data.context_views}",
         )
 
 
@@ -202,4 +218,5 @@ def flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def fingerprint(config: TrainConfig) -> dict[str, Any]:
     """The settings (dotted, JSON-able) that a resumed run must share with its checkpoint."""
     plain = json.loads(json.dumps(to_dict(config)))  # tuples become lists, as in a stored fingerprint
-    return {key: value for key, value in flatten(plain).items() if key.startswith(_MUST_MATCH)}
+    settings = flatten(plain)
+    return {key: settings[key] for key in settings if key.startswith(_MUST_MATCH) and not key.startswith(_MAY_CHANGE)}

@@ -13,6 +13,9 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from scenetok_core.files import replacing
+from scenetok_core.sheets import save_image
+
 logger = logging.getLogger("training")
 
 LOG_NAME = "training_log.jsonl"
@@ -60,7 +63,8 @@ class RunLog:
         path = folder / LOG_NAME
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         kept = [line for line in lines if _step_of(line) <= first_step]
-        path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        with replacing(path) as partial:
+            partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
         self._file = path.open("a", encoding="utf-8")
 
     def scalars(self, step: int, values: Mapping[str, float | None]) -> None:
@@ -74,9 +78,7 @@ class RunLog:
 
     def sheet(self, step: int, image: Image.Image) -> None:
         """One sample sheet, as `sheets/step_XXXXXX.png` and in TensorBoard."""
-        path = self.folder / "sheets" / f"step_{step:06d}.png"
-        path.parent.mkdir(exist_ok=True)
-        image.save(path)
+        save_image(self.folder / "sheets" / f"step_{step:06d}.png", image)
         self._writer.add_image("sheet", np.asarray(image.convert("RGB")), step, dataformats="HWC")
 
     def close(self) -> None:

@@ -14,16 +14,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scenetok_core.baselines import thumbnail
 from scenetok_core.types import Cameras, Views
 from training.baselines import reproject
 from training.data.dice import Dice
 from training.data.loader import HELD_OUT_SEEDS
 from training.data.rooms import Rooms, RoomsConfig
 from training.data.scenes import Scenes
-from training.data.walks import look
+from training.data.walks import clearance, look
 
 _STREAM = 5  # of `Dice`; the rooms use the lower ones
 _SPARE_SEEDS = 8
+_FINGERPRINT_SIDE = 4
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ def held_out_scene(protocol: Protocol, rooms: Rooms, seed: int) -> HeldOutScene 
     for attempt in range(1, protocol.rounds + 1):
         cameras, source = _draw_candidates(dice, inputs.cameras, protocol)
         usable = _is_far(cameras.c2w, inputs.cameras.c2w, protocol) & (
-            clearance(room, cameras.centers) >= protocol.clearance_m
+            clearance(room, cameras.centers[None, :, None, ::2])[0] >= protocol.clearance_m
         )
         if usable.any():
             picked = usable.nonzero().flatten().tolist()
@@ -156,19 +158,6 @@ def _is_far(
     return ((moved >= protocol.far_m) | (turned >= protocol.far_degrees)).all(1)
 
 
-def clearance(
-    room: Scenes,  # one scene
-    position: Tensor,  # [N, 3]
-) -> Tensor:
-    """Distance [N] in metres, over the ground, to the nearest thing or outer wall; negative inside of one."""
-    x, z = position[:, None, 0], position[:, None, 2]
-    x0, x1, z0, z1 = room.obstacles[0].unbind(-1)
-    dx, dz = torch.maximum(x0 - x, x - x1), torch.maximum(z0 - z, z - z1)
-    outside = torch.hypot(dx.clamp_min(0), dz.clamp_min(0)) + torch.maximum(dx, dz).clamp_max(0)
-    half = room.geometry.primitives[0, -1, 3:6]
-    return torch.minimum(outside.amin(1), torch.minimum(half[0] - x.abs(), half[2] - z.abs())[:, 0])
-
-
 def _accept(
     protocol: Protocol, rooms: Rooms, room: Scenes, cameras: Cameras, inputs: Views, input_depth: Tensor
 ) -> tuple[list[tuple[Tensor, Tensor, Tensor, Tensor]], list[int]]:
@@ -184,9 +173,14 @@ def _accept(
 
 
 def fingerprint(scenes: Iterable[HeldOutScene]) -> str:
-    """Eight hex digits that identify the cameras (to a millimetre): figures with equal ones may be compared."""
+    """Eight hex digits that identify cameras and pictures: figures with equal ones may be compared.
+
+    Rounded to a thousandth of a metre, a focal length and, for thumbnails, a twentieth of the brightness.
+    """
     digest = hashlib.sha256()
     for scene in scenes:
-        centers = torch.cat([scene.inputs.cameras.centers, scene.targets.cameras.centers])
-        digest.update((centers * 1000).round().to(torch.int32).numpy().tobytes())
+        for views in (scene.inputs, scene.targets):
+            small = thumbnail(views.rgb, _FINGERPRINT_SIDE)
+            for values, unit in ((views.cameras.c2w, 1e-3), (views.cameras.K, 1e-3), (small, 5e-2)):
+                digest.update((values / unit).round().to(torch.int32).numpy().tobytes())
     return digest.hexdigest()[:8]

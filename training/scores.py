@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from scenetok_core.baselines import mean_colour, nearest_view, thumbnail
 from scenetok_core.metrics import psnr, ssim
-from training.baselines import mean_colour, nearest_view, reproject, thumbnail, warp
+from training.baselines import METRE, reproject, warp
 from training.protocol import HeldOutScene
 
 OURS = ("posterior_mean", "sample")
@@ -69,7 +70,7 @@ class Scores:
         truth, cameras = scene.targets.rgb, scene.targets.cameras
         reprojection = reproject(cameras, scene.target_depth, scene.inputs.cameras, scene.input_depth)
         pictures = {
-            "nearest": nearest_view(scene.inputs, cameras),
+            "nearest": nearest_view(scene.inputs, cameras, METRE),
             "mean_colour": mean_colour(scene.inputs, len(truth)),
             **{f"thumbnail_{side}": thumbnail(truth, side) for side in _THUMBNAILS},
             "warp": warp(scene.inputs, cameras, reprojection, tolerance),

@@ -14,13 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from scenetok_core.files import replacing
+from scenetok_core.checkpoints import read_tensors, write_tensors
 from training.ema import Ema
-from training.optim import SkippingAdamW
+from training.optim import SkippingOptimizer
 
 FORMAT = "scenetok-training-1"
 Settings = Mapping[str, Any]
@@ -32,7 +30,7 @@ class Trained:
 
     model: nn.Module
     ema: Ema
-    optimizer: SkippingAdamW
+    optimizer: SkippingOptimizer
     step: int = 0  # optimiser steps done
     elapsed: float = 0.0  # seconds, over all sessions
 
@@ -71,8 +69,7 @@ def save_state(folder: Path, trained: Trained, config: Settings, fingerprint: Se
     counters = {"step": trained.step, "elapsed": trained.elapsed}
     parts = {"counters": counters, "config": config, "fingerprint": fingerprint}
     metadata = {"format": FORMAT} | {name: json.dumps(part) for name, part in parts.items()}
-    with replacing(path) as partial:
-        save_file(trained.tensors(), partial, metadata)
+    write_tensors(path, trained.tensors(), metadata)
     for old in [*list_states(folder)[:-keep], *folder.glob(".step_*.partial")]:  # partial: of a killed session
         old.unlink()
     return path
@@ -109,14 +106,13 @@ def load_state(path: Path, trained: Trained, fingerprint: Settings) -> None:
     """Continue from a saved state.
 
     Raises:
-        ValueError: not a training state, or one of a run with other settings; the message names them.
+        ValueError: damaged, not a training state, or one of a run with other settings; the message names them.
     """
-    with safe_open(path, "pt") as file:
-        metadata = file.metadata() or {}
-        if metadata.get("format") != FORMAT:
-            raise ValueError(f"{path} is no training state of this version (format {metadata.get('format')!r})")
-        _check_fingerprint(path, json.loads(metadata["fingerprint"]), fingerprint)
-        trained.load_tensors({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (no mapping)
+    tensors, metadata = read_tensors(path)
+    if metadata.get("format") != FORMAT:
+        raise ValueError(f"{path} is no training state of this version (format {metadata.get('format')!r})")
+    _check_fingerprint(path, json.loads(metadata["fingerprint"]), fingerprint)
+    trained.load_tensors(tensors)
     counters = json.loads(metadata["counters"])
     trained.step, trained.elapsed = counters["step"], counters["elapsed"]
 

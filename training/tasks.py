@@ -14,15 +14,18 @@ from torch import Tensor, nn
 from scenetok_core.autoencoders import build_autoencoder
 from scenetok_core.camera import camera_extents, ray_features, to_scene_frame
 from scenetok_core.checkpoints import save_checkpoint
+from scenetok_core.configs import require
 from scenetok_core.flow import interpolate, to_clean
 from scenetok_core.metrics import psnr
 from scenetok_core.models.networks import Networks, sample_latents
+from scenetok_core.nn.attention import RMSNorm
 from scenetok_core.sampling import make_schedule
 from scenetok_core.sheets import contact_sheet
 from training.config import TrainConfig
 from training.data.rooms import RoomBatch, Rooms
 
 _GRADIENT_SCALES = 2
+_CROSS_ATTENTION_GAIN = 4.0  # of the queries at the start
 _SHEET_STEPS = 10
 _SHEET_SCENES = 5
 
@@ -38,39 +41,57 @@ class Example:
 
 
 def choose_views(
-    walk: int, strays: int, context: int, targets: int, *, far: bool, generator: torch.Generator
-) -> tuple[list[int], list[int]]:
-    """Inputs and targets among the `walk` frames of a walk and the `strays` behind them.
+    walk: int, strays: int, context: int, targets: int, *, far: bool, scenes: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Inputs [B, context] and targets [B, targets] among the `walk` frames of a walk and the `strays` behind them.
 
-    Inputs are frames of the walk. Far: the targets are strays first, then frames that are no inputs. Near: the targets
-    are inputs (fewer where there are fewer), which teaches the tokens to carry pictures at all.
+    Inputs are frames of the walk, drawn anew for each of the B `scenes`. Far: the targets are strays first, then frames
+    that are no inputs. Near: the targets are inputs (fewer where there are fewer), which teaches the tokens to carry
+    pictures at all.
     """
 
-    def shuffled(count: int) -> list[int]:
-        return torch.randperm(count, generator=generator, device=generator.device).tolist()
+    def shuffled(count: int) -> Tensor:
+        return torch.rand((scenes, count), generator=generator, device=generator.device).argsort(1)
 
-    inputs = shuffled(walk)[:context]
-    if not far:
-        return sorted(inputs), sorted(inputs[:targets])
-    pool = [walk + i for i in shuffled(strays)] + [i for i in shuffled(walk) if i not in inputs]
-    if len(pool) < targets:
+    order = shuffled(walk)
+    inputs = order[:, :context]
+    pool = torch.cat([walk + shuffled(strays), order[:, context:]], 1) if far else inputs
+    if far and pool.shape[1] < targets:
         raise ValueError(
             f"{targets} targets besides {context} inputs need more pictures than {walk} frames and {strays} strays; "
             "raise data.rooms.views or data.rooms.strays"
         )
-    return sorted(inputs), sorted(pool[:targets])
+    return inputs.sort(1).values, pool[:, :targets].sort(1).values
 
 
 class SceneTokTask:
     """Joint training of compressor and decoder by rectified flow on the target latents (SceneTok, section 3)."""
 
     def __init__(self, config: TrainConfig) -> None:
+        """Take a run's settings.
+
+        Raises:
+            ValueError: a model that this task does not train, or whose parts do not fit together.
+        """
+        model = config.model
+        for name, given, wanted in (
+            ("compressor.posterior", model.compressor.posterior, "normalised"),
+            ("decoder.null_tokens", model.decoder.null_tokens, False),
+            ("context_focal", model.context_focal, (1.0, 1.0)),
+            ("target_focal", model.target_focal, (1.0, 1.0)),
+        ):
+            require(given == wanted, f"this task trains models with model.{name} = {wanted!r}, got {given!r}")
         self.config = config
         self.context_autoencoder = build_autoencoder(config.model.context_autoencoder)
         self.target_autoencoder = build_autoencoder(config.model.target_autoencoder)
+        model.check_latents(self.context_autoencoder.spec, self.target_autoencoder.spec)
 
     def build(self) -> nn.Module:
-        """Fresh networks: Xavier weights, residual branches open (gates 1), modulation and output at zero."""
+        """Fresh networks: Xavier weights, residual branches open (gates 1), modulation and output at zero.
+
+        The decoder does not see its noisy input at first, and cross attention starts sharp: while tokens are averages
+        of all views, and pixels averages of all tokens, nothing but the mean colour is learnt.
+        """
         networks = Networks(self.config.model)
         for module in networks.modules():
             if isinstance(module, (nn.Linear, nn.Conv2d)):
@@ -88,8 +109,13 @@ class SceneTokTask:
         for parameter in (
             *final.adaLN_modulation.parameters(),
             *final.linear.parameters(),
+            networks.denoiser.model.x_embedder.proj.weight,
         ):
             nn.init.zeros_(parameter)
+        readers = [block.attn3 for block in networks.compressor.aggregate]
+        for attention in (*readers, *(block.attn2 for block in networks.denoiser.model.blocks)):
+            if isinstance(attention.q_norm, RMSNorm):  # type: ignore[union-attr]
+                nn.init.constant_(attention.q_norm.weight, _CROSS_ATTENTION_GAIN)  # type: ignore[union-attr]
         return networks
 
     def dataset(self, device: torch.device) -> Rooms:
@@ -99,31 +125,38 @@ class SceneTokTask:
     def prepare(
         self, batch: RoomBatch, generator: torch.Generator, *, far: bool, context: int, jitter: bool
     ) -> Example:
-        """Choose inputs and targets, bring their cameras into the scene's frame, encode the pictures."""
+        """Choose inputs and targets, bring their cameras into the scene's frame, encode the pictures.
+
+        Where few inputs are asked for, every scene gives several examples, so that all batches are of about one size.
+        """
         data, model = self.config.data, self.config.model
-        device = batch.rgb.device
-        strays = data.rooms.strays
+        device, strays = batch.rgb.device, data.rooms.strays
+        copies = max(1, data.context_views // context)
+        row = torch.arange(len(batch.rgb), device=device).repeat_interleave(copies)
+        count, most = len(row), max(1, data.target_views // copies)
         inputs, targets = choose_views(
-            batch.rgb.shape[1] - strays, strays, context, data.target_views, far=far, generator=generator
+            batch.rgb.shape[1] - strays, strays, context, most, far=far, scenes=count, generator=generator
         )
-        count = len(batch.rgb)
-        views = torch.randint(len(inputs), (count,), generator=generator, device=device)
+        views = torch.randint(context, (count,), generator=generator, device=device)
         if self.config.task.reference == "middle":
-            views = torch.full_like(views, len(inputs) // 2)
-        cameras, given = batch.cameras.to(device), batch.cameras[inputs].to(device)
+            views = torch.full_like(views, context // 2)
+        cameras = batch.cameras.to(device)
+        given, asked = (
+            cameras.replace(c2w=cameras.c2w[row[:, None], picked], K=cameras.K[row[:, None], picked])
+            for picked in (inputs, targets)
+        )
         reference = given.c2w[torch.arange(count, device=device), views]
         low, high = self.config.task.scale_range if jitter else (1.0, 1.0)
         factor = torch.rand(count, generator=generator, device=device) * (high - low) + low
         extent = camera_extents(given.centers).float()
         scale = torch.where(extent > 0, model.scene_extent / extent.clamp_min(1e-9), 1.0) * factor
-        local = to_scene_frame(cameras, reference, scale)
+        given, asked = (to_scene_frame(cameras, reference, scale) for cameras in (given, asked))
         side, target_side = model.compressor.ray_map, model.decoder.ray_map
-        context_rays = ray_features(local.c2w[:, inputs], local.K[:, inputs], (side, side))
-        target_rays = ray_features(local.c2w[:, targets], local.K[:, targets], (target_side, target_side))
+        target_rays = ray_features(asked.c2w, asked.K, (target_side, target_side))
         return Example(
-            context=self.context_autoencoder.encode(batch.rgb[:, inputs]),
-            context_rays=context_rays,
-            target=self.target_autoencoder.encode(batch.rgb[:, targets]),
+            context=self.context_autoencoder.encode(batch.rgb[row[:, None], inputs]),
+            context_rays=ray_features(given.c2w, given.K, (side, side)),
+            target=self.target_autoencoder.encode(batch.rgb[row[:, None], targets]),
             target_rays=self.target_autoencoder.spec.pack(target_rays),
         )
 
@@ -163,12 +196,12 @@ class SceneTokTask:
     def loss(
         self, model: nn.Module, batch: RoomBatch, generator: torch.Generator, progress: float
     ) -> tuple[Tensor, Mapping[str, Tensor | float]]:
-        """Weighted squared error of the prediction plus a picture-gradient term; [B] and scalars to log."""
+        """Weighted squared error of the prediction plus a picture-gradient term; [examples] and scalars to log."""
         task, data, device = self.config.task, self.config.data, generator.device
         far, fewer = torch.rand(2, generator=generator, device=device).tolist()
-        hardness = min(1.0, progress / task.far_from)
-        most = task.least_context + round((data.context_views - task.least_context) * hardness)
-        context = task.least_context + int(fewer * (most - task.least_context + 1))
+        hardness = min(1.0, max(0.0, progress - task.copy_share) / (task.far_from - task.copy_share))
+        span = round((data.context_views - task.least_context) * hardness)
+        context = task.least_context + min(span, int(2 * fewer * (span + 1)))  # half of the batches have the most
         is_far = far < task.far_share * hardness
         example = self.prepare(batch, generator, far=is_far, context=context, jitter=True)
         t = self.times(tuple(example.target.shape[:2]), generator, progress)  # type: ignore[arg-type]

@@ -22,7 +22,7 @@ from training.config import TrainConfig, fingerprint
 from training.data.loader import Dataset, batches, step_seed
 from training.ema import Ema
 from training.log import Meter, RunLog
-from training.optim import SkippingAdamW, learning_rate
+from training.optim import SkippingOptimizer, rate_share
 from training.state import Trained, find_state, load_state, save_state
 from training.stopping import stop_requests
 
@@ -78,7 +78,7 @@ class Trainer:
             model = task.build()
         if run.compile_model:
             model.compile()
-        optimizer = SkippingAdamW(model, optim)
+        optimizer = SkippingOptimizer(model, optim)
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
         self.trained = Trained(model, Ema(model, optim.ema, optim.ema_ramp), optimizer)
         self.folder = run.folder
@@ -156,8 +156,7 @@ class Trainer:
     def train_step(self, source: Iterator[Any], progress: float) -> None:
         """One optimiser step over `optim.accumulate` batches."""
         optim, step = self.config.optim, self.trained.step
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(optim, step, progress)
+        self.trained.optimizer.set_rate(rate_share(optim, step, progress))
         logs = []
         for index in range(step * optim.accumulate, (step + 1) * optim.accumulate):
             asked = time.monotonic()
@@ -173,14 +172,11 @@ class Trainer:
         self.trained.step += 1
 
     def update(self, logs: list[dict[str, Tensor | float]]) -> None:
-        """Step and average with the gradients at hand; unless these or a loss are not finite: then nothing changes.
-
-        The decision stays on the device, nothing waits for it.
-        """
+        """Step and average with the gradients at hand; unless these or a loss are not finite: then nothing changes."""
         norm = torch.as_tensor(self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.optim.clip))
         finite = torch.isfinite(torch.stack([norm, *(torch.as_tensor(values["loss"]) for values in logs)])).all()
         bad = torch.as_tensor(self.accelerator.reduce(1 - finite.float(), "sum")).clamp(max=1)
-        self.trained.optimizer.found_inf = bad
+        self.trained.optimizer.skip = bool(bad)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.trained.ema.update(self.trained.step, 1 - bad)

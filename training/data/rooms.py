@@ -5,11 +5,12 @@ World axes: y up, floor at y = 0, metres. Cameras are OpenCV camera-to-world, so
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from scenetok_core.configs import require
 from scenetok_core.types import Cameras
 from training.data import raycast, shading
 from training.data.dice import Dice
@@ -29,14 +30,20 @@ class RoomsConfig:
     views: int = 12  # frames of a walk
     strays: int = 0  # cameras off the walk, behind its frames in a batch
     supersample: int = 1  # rays along an edge of a pixel
-    fov_degrees: tuple[float, float] = (45.0, 80.0)  # one draw a scene
-    walk_length_m: tuple[float, float] = (0.8, 3.0)
-    turn_degrees: float = 60.0  # largest turn of the gaze along a walk
-    through_doors: float = 0.35  # share of the scenes whose walk prefers to pass a door
+    walk: WalkStyle = field(default_factory=WalkStyle)
     exposure_jitter: float = 0.0  # in stops: one gain a scene, a quarter of it a view, and a tenth of it in colour
     textures: int = 96
     texture_size: int = 128
     texture_seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.image_size % _TILES[-1] == 0, f"rooms.image_size must be a multiple of 4, got {self.image_size}")
+        counts = (self.image_size, self.views, self.supersample, self.textures, self.texture_size)
+        require(
+            min(counts) > 0 and self.strays >= 0,
+            f"rooms.image_size, views, supersample, textures and texture_size must be >= 1, got {counts}; "
+            f"strays must be >= 0, got {self.strays}",
+        )
 
 
 @dataclass(frozen=True)
@@ -74,8 +81,7 @@ class Rooms:
     def walk(self, scenes: Scenes, seed: int, views: int | None = None) -> Cameras:
         """Draw one walk of `views` cameras through every scene, on the CPU."""
         config = self.config
-        style = WalkStyle(config.walk_length_m, config.turn_degrees, config.fov_degrees, config.through_doors)
-        c2w, focal = sample_walks(scenes, seed, views or config.views, style)
+        c2w, focal = sample_walks(scenes, seed, views or config.views, config.walk)
         K = torch.eye(3).repeat(*c2w.shape[:2], 1, 1)
         K[..., 0, 0] = K[..., 1, 1] = focal[:, None]
         K[..., :2, 2] = 0.5
@@ -127,9 +133,10 @@ class Rooms:
 
     def _gain(self, seed: int, scenes: int, views: int) -> Tensor:
         dice, stops = Dice(seed, 3), self.config.exposure_jitter
-        exposure = dice.uniform(-1, 1, scenes, 1, 1) + 0.25 * dice.uniform(-1, 1, scenes, views, 1)
-        balance = 0.1 * (dice.uniform(-1, 1, scenes, 1, 3) + 0.25 * dice.uniform(-1, 1, scenes, views, 3))
-        return 2 ** (stops * (exposure + balance))
+        exposure, balance = dice.uniform(-1, 1, scenes, 1, 1), dice.uniform(-1, 1, scenes, 1, 3)
+        exposure = exposure + 0.25 * dice.uniform(-1, 1, scenes, views, 1)
+        balance = balance + 0.25 * dice.uniform(-1, 1, scenes, views, 3)
+        return 2 ** (stops * (exposure + 0.1 * balance))
 
     def _frames(
         self, geometry: raycast.Geometry, size: int, scene: Tensor, c2w: Tensor, K: Tensor, gain: Tensor

@@ -29,7 +29,7 @@ class WalkStyle:
 
     length_m: tuple[float, float] = (0.8, 3.0)
     turn_degrees: float = 60.0  # largest turn of the gaze along the walk, to either side
-    fov_degrees: tuple[float, float] = (45.0, 80.0)  # across the width
+    fov_degrees: tuple[float, float] = (45.0, 80.0)  # across the width, one draw a scene
     through_doors: float = 0.35  # share of the scenes whose walk prefers to pass a door
 
 
@@ -46,7 +46,7 @@ def sample_walks(scenes: Scenes, seed: int, views: int, style: WalkStyle) -> tup
     focal = 0.5 / (dice.uniform(*style.fov_degrees, n) * math.pi / 360).tan()
     time = torch.linspace(0, 1, views) if views > 1 else torch.full((1,), 0.5)
     ground, heading, passing = _draw_paths(dice, scenes, time, style)
-    ground, heading, passing, clearance = _clearest(dice, scenes, ground, heading, passing, style)
+    ground, heading, passing, room = _clearest(dice, scenes, ground, heading, passing, style)
     height = dice.uniform(1.0, 1.55, n, 1, 1) + dice.uniform(-0.1, 0.1, n, 1, 1) * time
     gaze = _draw_gazes(dice, heading, passing, time, style)  # yaw, pitch [B, K * G, V]
     ground = ground.repeat_interleave(_GAZES, 1)
@@ -54,7 +54,7 @@ def sample_walks(scenes: Scenes, seed: int, views: int, style: WalkStyle) -> tup
     poses = look(position, *gaze)  # [B, K * G, V, 4, 4]
     picked = [0, views // 2, views - 1]
     depth, thing = _probe(scenes, poses[:, :, picked], focal)  # [B, K * G, 3, rays]
-    crowded = 20 * (_LEAST_CLEARANCE - clearance).clamp_min(0).repeat_interleave(_GAZES, 1)
+    crowded = 20 * (_LEAST_CLEARANCE - room).clamp_min(0).repeat_interleave(_GAZES, 1)
     score = _merit(depth, thing) - crowded
     best = (score + dice.uniform(0, 0.3, *score.shape)).argmax(1)
     return poses[torch.arange(n), best], focal
@@ -86,7 +86,7 @@ def sample_strays(scenes: Scenes, seed: int, walk: Tensor, focal: Tensor, count:
     position = source[..., :3, 3] + dice.uniform(-1, 1, n, draws, 3) * torch.tensor([away, rise, away])
     poses = look(position, yaw, pitch)
     depth, thing = _probe(scenes, poses[:, :, None], focal)
-    crowded = 20 * (_LEAST_CLEARANCE - _clearance(scenes, position[:, :, None, ::2])).clamp_min(0)
+    crowded = 20 * (_LEAST_CLEARANCE - clearance(scenes, position[:, :, None, ::2])).clamp_min(0)
     score = (_merit(depth, thing) - crowded).view(n, count, _STRAY_DRAWS)
     best = score.argmax(-1) + torch.arange(count) * _STRAY_DRAWS
     return poses[torch.arange(n)[:, None], best]
@@ -129,16 +129,16 @@ def _clearest(
     dice: Dice, scenes: Scenes, ground: Tensor, heading: Tensor, passing: Tensor, style: WalkStyle
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The `_KEPT` paths of each scene with the best clearance, and that clearance [B, K] in metres."""
-    clearance = _clearance(scenes, ground)
+    free = clearance(scenes, ground)
     wanted = dice.flip(style.through_doors, len(scenes), 1)
-    score = clearance.clamp_max(_ENOUGH_CLEARANCE) * 2 + (passing == wanted) * 0.6
-    score = score + dice.uniform(0, 0.3, *clearance.shape) - 20 * (_LEAST_CLEARANCE - clearance).clamp_min(0)
+    score = free.clamp_max(_ENOUGH_CLEARANCE) * 2 + (passing == wanted) * 0.6
+    score = score + dice.uniform(0, 0.3, *free.shape) - 20 * (_LEAST_CLEARANCE - free).clamp_min(0)
     best = score.topk(_KEPT, 1).indices
     kept = ground.gather(1, best[..., None, None].expand(-1, -1, *ground.shape[2:]))
-    return kept, heading.gather(1, best), passing.gather(1, best), clearance.gather(1, best)
+    return kept, heading.gather(1, best), passing.gather(1, best), free.gather(1, best)
 
 
-def _clearance(scenes: Scenes, ground: Tensor) -> Tensor:
+def clearance(scenes: Scenes, ground: Tensor) -> Tensor:
     """Smallest distance [B, P], in metres over the ground, of the points [B, P, V, 2] to things and outer walls."""
     obstacles = scenes.obstacles[:, None, None]  # [B, 1, 1, N, 4]
     x, z = ground[..., :1], ground[..., 1:]
