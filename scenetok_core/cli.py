@@ -182,8 +182,8 @@ def _info(arguments: argparse.Namespace) -> None:
     tensors, metadata = read_tensors(arguments.file)
     if metadata.get("format") == CHECKPOINT_FORMAT:
         count = sum(tensor.numel() for tensor in tensors.values())
-        plain = {k: v for k, v in metadata.items() if k != "config"}
-        print(json.dumps({**plain, "parameters": count, "config": json.loads(metadata["config"])}, indent=2))
+        tables = {name: json.loads(text) for name, text in metadata.items() if text.startswith("{")}
+        print(json.dumps({**metadata, "parameters": count, **tables}, indent=2))
         return
     scene = load_scene(arguments.file)
     print(json.dumps(_describe(scene), indent=2))

@@ -122,7 +122,8 @@ class TaskConfig:
     token_drop: float = 0.3  # probability that the scenes of a batch keep only some tokens, from mean_share / 2 on
     token_keep: float = 0.25  # smallest share kept then
     token_noise: float = 0.0  # largest standard deviation of noise on tokens in the second half
-    reference: Literal["random", "middle"] = "random"  # the input view that becomes the origin
+    # The input view that becomes the origin. Encoding takes the most central one, on a walk about the middle one.
+    reference: Literal["random", "middle"] = "random"
     scale_range: tuple[float, float] = (0.7, 1.4)  # random factor on the scene scale
 
     def __post_init__(self) -> None:

@@ -230,7 +230,8 @@ class Trainer:
             return
         config = to_dict(self.config)
         path = save_state(self.folder / "states", trained, config, self.fingerprint, run.keep_last)
-        metadata = {"step": str(trained.step), "training": json.dumps(config)}
+        recipe = {"seed": run.seed} | {name: part for name, part in config.items() if name not in ("run", "model")}
+        metadata = {"step": str(trained.step), "training": json.dumps(recipe)}
         self.task.export(self.folder / "model.safetensors", trained.inference_weights(), metadata)
         logger.info("saved %s", path)
         self.saved_step = trained.step
