@@ -13,7 +13,7 @@ from .camera import fit_views
 from .metrics import psnr
 from .pipeline import SceneTok
 from .sampling import Progress
-from .sheets import contact_sheet
+from .sheets import contact_sheet, evenly_spread
 from .types import Views
 
 _THUMBNAILS = (8, 16)
@@ -50,12 +50,7 @@ class LeaveOut:
             "posterior mean\n1 step": self.mean,
             f"sample\n{self.steps} steps": self.sample,
         }
-        return contact_sheet([(label, _spread(rgb)) for label, rgb in rows.items()])
-
-
-def _spread(rgb: Tensor) -> Tensor:
-    count = min(len(rgb), _MOST_COLUMNS)
-    return rgb[torch.linspace(0, len(rgb) - 1, count).round().long()]
+        return contact_sheet([(label, evenly_spread(rgb, _MOST_COLUMNS)) for label, rgb in rows.items()])
 
 
 def leave_out(

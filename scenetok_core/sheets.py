@@ -42,6 +42,15 @@ def to_image(
     return Image.fromarray(to_bytes(rgb).contiguous().numpy())
 
 
+def evenly_spread(
+    pictures: Tensor,  # [n, ...]
+    most: int,
+) -> Tensor:
+    """At most `most` of the pictures, the first and the last among them: [min(n, most), ...]."""
+    count = min(len(pictures), most)
+    return pictures[torch.linspace(0, len(pictures) - 1, count).round().long()]
+
+
 def contact_sheet(
     rows: Sequence[tuple[str, Tensor]],  # label and pictures [n, 3, h, w] in [0, 1] of every row
     scale: int | None = None,

@@ -28,7 +28,7 @@ from scenetok_core import open_capture
 from scenetok_core.baselines import mean_colour, nearest_view
 from scenetok_core.captures import load_image
 from scenetok_core.metrics import psnr
-from scenetok_core.sheets import contact_sheet, save_image, to_image
+from scenetok_core.sheets import contact_sheet, evenly_spread, save_image, to_image
 from scenetok_core.video import read_video_frames
 from tests.engine import (
     ComfyClient,
@@ -135,7 +135,7 @@ def compare(mean: Tensor, sample: Tensor, out: Path) -> dict[str, float]:
         ("nearest input view", nearest),
     ]
     sheet = contact_sheet(
-        [(label.replace(", ", ",\n").replace(" (", "\n("), _spread(pictures)) for label, pictures in rows]
+        [(label.replace(", ", ",\n").replace(" (", "\n("), evenly_spread(pictures, _SHOWN)) for label, pictures in rows]
     )
     save_image(out / "contact_sheet.png", sheet)
     methods = {
@@ -149,7 +149,7 @@ def compare(mean: Tensor, sample: Tensor, out: Path) -> dict[str, float]:
 
 def thumbnail(inputs: Tensor, frames: Tensor) -> Image.Image:
     """The workflow in one picture: inputs [V, 3, H, W] above, an arrow, frames [T, 3, h, w] of the new path below."""
-    above, below = _row(_spread(inputs, _INPUTS_SHOWN)), _row(_spread(frames, _FRAMES_SHOWN))
+    above, below = _row(evenly_spread(inputs, _INPUTS_SHOWN)), _row(evenly_spread(frames, _FRAMES_SHOWN))
     sheet = Image.new("RGB", (_THUMBNAIL_PX, above.height + _BAND_PX + below.height), _GROUND)
     sheet.paste(above, (0, 0))
     sheet.paste(below, (0, above.height + _BAND_PX))
@@ -169,12 +169,6 @@ def _row(pictures: Tensor) -> Image.Image:
     for i, picture in enumerate(pictures):
         row.paste(to_image(picture).resize((side, side), Image.Resampling.LANCZOS), (left + i * (side + _GAP_PX), 0))
     return row
-
-
-def _spread(pictures: Tensor, most: int = _SHOWN) -> Tensor:
-    """At most `most` pictures, evenly spaced."""
-    count = min(len(pictures), most)
-    return pictures[torch.linspace(0, len(pictures) - 1, count).round().long()]
 
 
 def run_demo(out: Path, picture: Path | None = None) -> None:
