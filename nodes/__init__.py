@@ -9,6 +9,7 @@ from .cameras import CameraTrajectory
 from .encode import EncodeViews, SaveSceneTokens
 from .loaders import LoadModel, LoadSceneTokens, LoadViews
 from .render import RenderTrajectory
+from .subsets import ContactSheet, TokenMask, TokenSweep
 
 NODES: list[type[io.ComfyNode]] = [
     LoadModel,
@@ -18,6 +19,9 @@ NODES: list[type[io.ComfyNode]] = [
     RenderTrajectory,
     SaveSceneTokens,
     LoadSceneTokens,
+    TokenMask,
+    TokenSweep,
+    ContactSheet,
 ]
 
 

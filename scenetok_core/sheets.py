@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -40,6 +41,11 @@ def to_image(
     """One picture as a Pillow image."""
     check_shape("rgb", rgb, (3, None, None))
     return Image.fromarray(to_bytes(rgb).contiguous().numpy())
+
+
+def to_tensor(image: Image.Image) -> Tensor:
+    """A Pillow image as RGB [3, H, W] float32 in [0, 1]."""
+    return torch.from_numpy(np.array(image.convert("RGB"))).movedim(-1, 0).float() / 255
 
 
 def evenly_spread(

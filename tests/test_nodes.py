@@ -32,8 +32,12 @@ NODES = {
     "SceneTok_RenderTrajectory",
     "SceneTok_SaveTokens",
     "SceneTok_LoadTokens",
+    "SceneTok_TokenMask",
+    "SceneTok_TokenSweep",
+    "SceneTok_ContactSheet",
 }
 LOAD, VIEW, ENCODE, PATH, RENDER, VIDEO, SAVE = "1", "2", "3", "4", "5", "6", "8"
+WORKFLOW_NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
 CANCEL_SHARE = 0.1  # of all steps; a limit in seconds would fail on a busy machine
 TITLE_PIXELS = 30  # a node's title stands above its position
 
@@ -402,15 +406,23 @@ def test_the_memory_estimate_counts_frames_window_and_number_format(tmp_path):
     assert half.memory_estimate(8) > tokens * full.config.decoder.hidden * 2
 
 
-def test_the_ui_workflow_equals_its_api_twin(object_info):
-    ui = json.loads((WORKFLOWS / "encode_render.json").read_text())
-    api = json.loads((WORKFLOWS / "api" / "encode_render.json").read_text())
+def test_every_workflow_has_its_twin_and_its_picture():
+    assert "encode_render" in WORKFLOW_NAMES
+    assert sorted(path.stem for path in (WORKFLOWS / "api").glob("*.json")) == WORKFLOW_NAMES
+    assert sorted(path.stem for path in WORKFLOWS.glob("*.jpg")) == WORKFLOW_NAMES
+
+
+@pytest.mark.parametrize("name", WORKFLOW_NAMES)
+def test_the_ui_workflow_equals_its_api_twin(object_info, name):
+    ui = json.loads((WORKFLOWS / f"{name}.json").read_text())
+    api = json.loads((WORKFLOWS / "api" / f"{name}.json").read_text())
     plain = {node_id: {"class_type": node["class_type"], "inputs": node["inputs"]} for node_id, node in api.items()}
     assert to_api(ui, object_info) == plain
 
 
-def test_nodes_of_the_ui_workflow_do_not_overlap():
-    nodes = json.loads((WORKFLOWS / "encode_render.json").read_text())["nodes"]
+@pytest.mark.parametrize("name", WORKFLOW_NAMES)
+def test_nodes_of_the_ui_workflow_do_not_overlap(name):
+    nodes = json.loads((WORKFLOWS / f"{name}.json").read_text())["nodes"]
     boxes = []
     for node in nodes:
         (x, y), (width, height) = node["pos"], node["size"]
@@ -420,6 +432,57 @@ def test_nodes_of_the_ui_workflow_do_not_overlap():
             assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
 
 
-def test_the_shipped_workflow_runs_on_the_shipped_example_and_checkpoint(run):
-    done = run(json.loads((WORKFLOWS / "api" / "encode_render.json").read_text()))
+@pytest.mark.parametrize("name", WORKFLOW_NAMES)
+def test_the_shipped_workflows_run_on_the_shipped_example_and_checkpoint(run, name):
+    done = run(json.loads((WORKFLOWS / "api" / f"{name}.json").read_text()))
     assert done.status == "execution_success", done.error
+
+
+def test_a_sweep_renders_every_number_of_tokens_into_a_row_of_one_sheet(comfy, run):
+    shipped = json.loads((WORKFLOWS / "api" / "token_sweep.json").read_text())
+    sweep = edited(
+        shipped,
+        SceneTok_LoadModel={"model": "small.safetensors"},
+        SceneTok_CameraTrajectory={"frames": 2},
+        SceneTok_RenderTrajectory={"steps": 1},
+    )
+    heights = []
+    for counts in ("100%", "4, 50%, 100%"):
+        done = run(edited(sweep, SceneTok_TokenSweep={"counts": counts}))
+        assert done.status == "execution_success", done.error
+        (listed,) = done.outputs["8"]["images"]
+        heights.append(Image.open(saved_file(comfy, listed)).height)
+    assert heights[1] > 2.5 * heights[0]
+    refused = run(edited(sweep, SceneTok_TokenSweep={"counts": "4000"}))
+    assert "'4000' is outside of 1 to the scene's" in refused.error
+
+
+@pytest.mark.parametrize(
+    ("settings", "kept"),
+    [
+        ({"mode": "first", "count": 3}, [0, 1, 2]),
+        ({"mode": "list", "list": "1, 4-5"}, [1, 4, 5]),
+        ({"mode": "list", "list": "2-", "invert": True}, [0, 1]),
+        ({"mode": "mask", "mask": ["10", 0]}, list(range(small.config().compressor.tokens))),
+    ],
+)
+def test_a_token_mask_keeps_what_it_says(comfy, run, prompt, settings, kept):
+    inputs = {"tokens": [ENCODE, 0], "count": 1, "seed": 0, "list": "0", "invert": False} | settings
+    masked = {
+        **{key: prompt[key] for key in (LOAD, VIEW, ENCODE)},
+        "9": {"class_type": "SceneTok_TokenMask", "inputs": inputs},
+        "10": {"class_type": "SolidMask", "inputs": {"value": 1.0, "width": 8, "height": 8}},
+        SAVE: {"class_type": "SceneTok_SaveTokens", "inputs": {"tokens": ["9", 0], "filename_prefix": "scenes/masked"}},
+    }
+    done = run(masked)
+    assert done.status == "execution_success", done.error
+    scene = load_scene(saved_file(comfy, done.outputs[SAVE]["scenes"][0]))
+    left = torch.ones(len(scene.tokens), dtype=torch.bool) if scene.mask is None else scene.mask
+    assert left.nonzero().flatten().tolist() == kept
+
+
+def test_mode_mask_without_a_mask_is_refused(run, prompt):
+    inputs = {"tokens": [ENCODE, 0], "mode": "mask", "count": 1, "seed": 0, "list": "0", "invert": False}
+    masked = {**prompt, "9": {"class_type": "SceneTok_TokenMask", "inputs": inputs}}
+    masked[SAVE] = {"class_type": "SceneTok_SaveTokens", "inputs": {"tokens": ["9", 0], "filename_prefix": "scenes/x"}}
+    assert "mode mask needs a mask" in run(masked).error

@@ -26,14 +26,15 @@ def edited(prompt: Mapping[str, Json], **changes: Mapping[str, Any]) -> dict[str
     return result
 
 
-def _is_widget(definition: list[Any]) -> bool:
+def is_widget(definition: list[Any]) -> bool:
+    """Whether an input, as `/object_info` describes it, is a widget rather than a socket."""
     return isinstance(definition[0], list) or definition[0] in _WIDGET_TYPES
 
 
 def _widget_values(node: Json, definitions: Mapping[str, list[Any]]) -> Json:
     values, inputs = iter(node.get("widgets_values") or []), {}
     for name, definition in definitions.items():
-        if not _is_widget(definition):
+        if not is_widget(definition):
             continue
         inputs[name] = next(values)
         if len(definition) > 1 and definition[1].get("control_after_generate"):

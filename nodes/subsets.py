@@ -1,0 +1,178 @@
+"""Nodes that take tokens away from a scene, and one that shows results side by side."""
+
+from __future__ import annotations
+
+import torch
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..scenetok_core import subsets
+from ..scenetok_core.sheets import contact_sheet, evenly_spread, to_tensor
+from .sockets import SceneTokensSocket, image_from_frames, known, read_tokens
+
+_CATEGORY = "SceneTok/tokens"
+_LARGEST_SEED = 0xFFFFFFFFFFFFFFFF
+_FIRST, _RANDOM, _LIST, _MASK = "first", "random", "list", "mask"
+
+
+class TokenMask(io.ComfyNode):
+    """Scene tokens -> the same scene with some of its tokens."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs of the node."""
+        return io.Schema(
+            node_id="SceneTok_TokenMask",
+            display_name="Token Mask",
+            category=_CATEGORY,
+            description="Keeps some tokens of a scene. Tokens are an unordered set: with fewer of them the scene is "
+            "coarser and its samples vary more.",
+            inputs=[
+                SceneTokensSocket.Input("tokens", tooltip="From Encode Views or Load Scene Tokens."),
+                io.Combo.Input(
+                    "mode",
+                    options=[_RANDOM, _FIRST, _LIST, _MASK],
+                    tooltip="Which tokens are chosen.\n- random: count of them, by the seed\n- first: the first count\n"
+                    "- list: those in the list\n- mask: where the mask is white",
+                ),
+                io.Int.Input(
+                    "count", default=32, min=1, max=65536, tooltip="Tokens to choose: modes random and first."
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=_LARGEST_SEED,
+                    control_after_generate=True,
+                    tooltip="Seed of mode random; with an equal seed a smaller choice lies inside a larger one.",
+                ),
+                io.String.Input(
+                    "list",
+                    default="0-15",
+                    tooltip="Token numbers from 0 for mode list, such as 0-15, 20, 40- (40- runs to the last token).",
+                ),
+                io.Boolean.Input(
+                    "invert",
+                    default=False,
+                    tooltip="Remove the chosen tokens and keep the others.",
+                ),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="Picture for mode mask, values 0 to 1, stretched over the tokens in rows (64 tokens: "
+                    "8 x 8); the first of a batch.",
+                ),
+            ],
+            outputs=[SceneTokensSocket.Output(display_name="tokens", tooltip="The scene with fewer tokens.")],
+            **known(io.Schema, search_aliases=["drop tokens", "token subset"]),
+        )
+
+    @classmethod
+    def execute(
+        cls, tokens: object, mode: str, count: int, seed: int, list: str, invert: bool, mask: Tensor | None = None
+    ) -> io.NodeOutput:
+        """Choose and keep."""
+        scene = read_tokens(tokens)
+        if mode == _RANDOM:
+            chosen = subsets.random_tokens(scene, count, torch.Generator().manual_seed(seed))
+        elif mode == _FIRST:
+            chosen = subsets.first_tokens(scene, count)
+        elif mode == _LIST:
+            chosen = subsets.listed_tokens(scene, list)
+        elif mask is not None:
+            chosen = subsets.painted_tokens(scene, mask[0])
+        else:
+            raise ValueError("mode mask needs a mask; connect one, or choose another mode")
+        return io.NodeOutput(subsets.keep_tokens(scene, ~chosen if invert else chosen).to_dict())
+
+
+class TokenSweep(io.ComfyNode):
+    """Scene tokens -> one scene for each number of tokens."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs of the node."""
+        return io.Schema(
+            node_id="SceneTok_TokenSweep",
+            display_name="Token Sweep",
+            category=_CATEGORY,
+            description="Makes one scene for each number of tokens, every one part of the next larger. What follows "
+            "runs once for each; Contact Sheet brings the results together.",
+            inputs=[
+                SceneTokensSocket.Input("tokens", tooltip="From Encode Views or Load Scene Tokens."),
+                io.String.Input(
+                    "counts",
+                    default="12.5%, 25%, 50%, 100%",
+                    tooltip="Numbers of tokens, as numbers or as shares of all tokens in percent.",
+                ),
+                io.Combo.Input(
+                    "order",
+                    options=[_RANDOM, _FIRST],
+                    tooltip="Which tokens come first: by the seed, or in their order.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=_LARGEST_SEED,
+                    control_after_generate=True,
+                    tooltip="Seed of the random order.",
+                ),
+            ],
+            outputs=[
+                SceneTokensSocket.Output(
+                    display_name="tokens", tooltip="One scene for each number of tokens.", is_output_list=True
+                ),
+                io.String.Output(
+                    display_name="labels", tooltip="What each scene is, for Contact Sheet.", is_output_list=True
+                ),
+            ],
+            **known(io.Schema, search_aliases=["progressive masking", "token ablation"]),
+        )
+
+    @classmethod
+    def execute(cls, tokens: object, counts: str, order: str, seed: int) -> io.NodeOutput:
+        """Make the subsets."""
+        scene = read_tokens(tokens)
+        total = len(scene.active)
+        numbers = subsets.parse_counts(counts, total)
+        scenes = subsets.sweep(scene, numbers, seed if order == _RANDOM else None)
+        labels = [f"{number} of {total} tokens" for number in numbers]
+        return io.NodeOutput([scene.to_dict() for scene in scenes], labels)
+
+
+class ContactSheet(io.ComfyNode):
+    """Several image batches -> one labelled picture, a row for each."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs of the node."""
+        return io.Schema(
+            node_id="SceneTok_ContactSheet",
+            display_name="Contact Sheet",
+            category="SceneTok/render",
+            description="Draws image batches below each other, each with its label.",
+            inputs=[
+                io.Image.Input("images", tooltip="One image batch for each row, values 0 to 1."),
+                io.String.Input(
+                    "labels",
+                    default="",
+                    tooltip="The rows' labels: a list, such as Token Sweep's, or text with one line for each row. Rows "
+                    "without one are numbered.",
+                ),
+                io.Int.Input("columns", default=8, min=1, max=64, tooltip="Most pictures in a row, evenly spread."),
+            ],
+            outputs=[io.Image.Output(display_name="sheet", tooltip="One picture, values 0 to 1.")],
+            is_input_list=True,
+            **known(io.Schema, search_aliases=["grid", "compare"]),
+        )
+
+    @classmethod
+    def execute(cls, images: list[Tensor], labels: list[str], columns: list[int]) -> io.NodeOutput:
+        """Draw the sheet."""
+        names = labels[0].splitlines() if len(labels) == 1 else labels
+        rows = [
+            (names[i] if i < len(names) else f"row {i + 1}", evenly_spread(batch[..., :3].movedim(-1, -3), columns[0]))
+            for i, batch in enumerate(images)
+        ]
+        return io.NodeOutput(image_from_frames(to_tensor(contact_sheet(rows))[None]))
