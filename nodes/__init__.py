@@ -5,10 +5,10 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from . import folders
-from .cameras import CameraTrajectory
+from .cameras import CameraTrajectory, TransferTrajectory
 from .encode import EncodeViews, SaveSceneTokens
 from .loaders import LoadModel, LoadSceneTokens, LoadViews
-from .render import RenderTrajectory
+from .render import RenderTrajectory, RenderUncertainty
 from .subsets import ContactSheet, TokenMask, TokenSweep
 
 NODES: list[type[io.ComfyNode]] = [
@@ -16,7 +16,9 @@ NODES: list[type[io.ComfyNode]] = [
     LoadViews,
     EncodeViews,
     CameraTrajectory,
+    TransferTrajectory,
     RenderTrajectory,
+    RenderUncertainty,
     SaveSceneTokens,
     LoadSceneTokens,
     TokenMask,

@@ -6,6 +6,7 @@ from comfy_api.latest import io
 
 from ..scenetok_core import make_trajectory
 from ..scenetok_core.trajectories import PRESETS, preset_options
+from ..scenetok_core.transfer import transfer_path
 from .sockets import SceneCamerasSocket, SceneTokensSocket, fault, known, read_cameras, read_tokens
 
 _PRESET_HELP = """Shape of the path.
@@ -86,6 +87,53 @@ class CameraTrajectory(io.ComfyNode):
         }
         used = {name: values[name] for name in preset_options(preset)}
         return io.NodeOutput(make_trajectory(preset, inputs, frames, **used).to_dict())
+
+
+class TransferTrajectory(io.ComfyNode):
+    """The camera path of another capture -> camera path in this scene."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs of the node."""
+        return io.Schema(
+            node_id="SceneTok_TransferTrajectory",
+            display_name="Transfer Trajectory",
+            category="SceneTok/cameras",
+            description="Walks the cameras of one capture through the scene of another: the path's reference camera is "
+            "laid onto the scene's most central one. Fields of view stay those of the path.",
+            inputs=[
+                SceneCamerasSocket.Input("path", tooltip="The cameras to follow, from another Load Views."),
+                SceneTokensSocket.Input("tokens", tooltip="The scene in which they are followed."),
+                io.Float.Input(
+                    "scale",
+                    default=0.0,
+                    min=0.0,
+                    max=100000.0,
+                    step=0.001,
+                    tooltip="Scene units per unit of the path (0 to 100000). 0: automatic, so that the path is as long "
+                    "from end to end as the scene's own cameras lie apart.",
+                ),
+                io.Int.Input(
+                    "reference",
+                    default=-1,
+                    min=-1,
+                    max=4095,
+                    tooltip="Camera of the path that is laid onto the scene's (0 = first; -1 = the most central one).",
+                    **known(io.Int.Input, advanced=True),
+                ),
+            ],
+            outputs=[
+                SceneCamerasSocket.Output(display_name="cameras", tooltip="The path in the scene's space and unit.")
+            ],
+            **known(io.Schema, search_aliases=["copy camera path", "camera from video"]),
+        )
+
+    @classmethod
+    def execute(cls, path: object, tokens: object, scale: float, reference: int) -> io.NodeOutput:
+        """Carry the path over."""
+        onto = read_tokens(tokens).cameras
+        carried = transfer_path(read_cameras(path), onto, scale or None, None if reference < 0 else reference)
+        return io.NodeOutput(carried.to_dict())
 
 
 def _path_inputs() -> list[io.Input]:

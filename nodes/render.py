@@ -7,6 +7,7 @@ from fractions import Fraction
 import torch
 from comfy_api.latest import InputImpl, Types, io
 
+from ..scenetok_core.uncertainty import as_mask, heat_map, render_uncertainty
 from .devices import ManagedModel
 from .sockets import (
     ModelSocket,
@@ -108,3 +109,90 @@ class RenderTrajectory(io.ComfyNode):
         rate = Fraction(fps).limit_denominator(_FINEST_FPS)
         video = InputImpl.VideoFromComponents(Types.VideoComponents(images=images, frame_rate=rate))
         return io.NodeOutput(images, video)
+
+
+class RenderUncertainty(io.ComfyNode):
+    """Scene tokens and camera path -> where samples differ."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs of the node."""
+        return io.Schema(
+            node_id="SceneTok_RenderUncertainty",
+            display_name="Render Uncertainty",
+            category="SceneTok/render",
+            description="Renders the path several times with different noise and shows where the results differ: "
+            "there the tokens leave open what is to be seen.",
+            inputs=[
+                ModelSocket.Input("model", tooltip="From Load SceneTok: the model that encoded the tokens."),
+                SceneTokensSocket.Input("tokens", tooltip="The scene, from Encode Views or Load Scene Tokens."),
+                SceneCamerasSocket.Input("cameras", tooltip="One camera per frame, as for Render Trajectory."),
+                io.Int.Input("samples", default=4, min=2, max=64, tooltip="Renderings that are compared (2 to 64)."),
+                io.Int.Input(
+                    "steps",
+                    default=0,
+                    min=0,
+                    max=1000,
+                    tooltip="Sampling steps of each (0 to 1000); 0: the model's own number.",
+                ),
+                io.Float.Input(
+                    "guidance",
+                    default=0.0,
+                    min=0.0,
+                    max=30.0,
+                    step=0.1,
+                    tooltip="How strongly frames follow the tokens (0 to 30). 0: the model's own value; 1: off.",
+                    **known(io.Float.Input, advanced=True),
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFF,
+                    control_after_generate=True,
+                    tooltip="Seed of the first rendering; the others count up from it.",
+                ),
+                io.Float.Input(
+                    "white",
+                    default=0.2,
+                    min=0.001,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Standard deviation of the brightness (0.001 to 1) that is shown brightest.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="uncertainty", tooltip="Heat map of every frame, from dark to bright."),
+                io.Mask.Output(display_name="mask", tooltip="The same as masks: 0 certain, 1 at `white` or above."),
+                io.Image.Output(display_name="mean", tooltip="The mean of the samples; values 0 to 1."),
+            ],
+            **known(io.Schema, search_aliases=["variance", "confidence"]),
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: ManagedModel,
+        tokens: object,
+        cameras: object,
+        samples: int,
+        steps: int,
+        guidance: float,
+        seed: int,
+        white: float,
+    ) -> io.NodeOutput:
+        """Render the samples on the compute device; cancellable within a step."""
+        scene, path = read_tokens(tokens), read_cameras(cameras)
+        model.pipeline.check_scene(scene)
+        mean, spread = render_uncertainty(
+            model.on_device(len(path)),
+            scene,
+            path,
+            samples,
+            steps=steps or None,
+            guidance=guidance or None,
+            seed=seed,
+            progress=NodeProgress(),
+        )
+        mask = as_mask(spread, white)
+        return io.NodeOutput(image_from_frames(heat_map(mask)), mask, image_from_frames(mean))

@@ -32,6 +32,8 @@ NODES = {
     "SceneTok_RenderTrajectory",
     "SceneTok_SaveTokens",
     "SceneTok_LoadTokens",
+    "SceneTok_TransferTrajectory",
+    "SceneTok_RenderUncertainty",
     "SceneTok_TokenMask",
     "SceneTok_TokenSweep",
     "SceneTok_ContactSheet",
@@ -479,6 +481,28 @@ def test_a_token_mask_keeps_what_it_says(comfy, run, prompt, settings, kept):
     scene = load_scene(saved_file(comfy, done.outputs[SAVE]["scenes"][0]))
     left = torch.ones(len(scene.tokens), dtype=torch.bool) if scene.mask is None else scene.mask
     assert left.nonzero().flatten().tolist() == kept
+
+
+def test_a_path_is_transferred_and_its_uncertainty_shown(comfy, run):
+    shipped = json.loads((WORKFLOWS / "api" / "trajectory_transfer.json").read_text())
+    prompt = {**shipped, "10": {"class_type": "MaskToImage", "inputs": {"mask": ["8", 1]}}}
+    for node_id, source in (("11", ["8", 2]), ("12", ["10", 0])):
+        prompt[node_id] = {"class_type": "PreviewImage", "inputs": {"images": source}}
+    done = run(
+        edited(
+            prompt,
+            SceneTok_LoadModel={"model": "small.safetensors"},
+            SceneTok_RenderTrajectory={"steps": 1},
+            SceneTok_RenderUncertainty={"steps": 1, "samples": 2, "white": 0.001},
+        )
+    )
+    assert done.status == "execution_success", done.error
+    counts = {node_id: len(done.outputs[node_id]["images"]) for node_id in ("9", "11", "12")}
+    assert counts["9"] == counts["11"] == counts["12"] > 1
+    frames, _ = read_video_frames(saved_file(comfy, done.outputs["7"]["images"][0]))
+    assert len(frames) == counts["9"]
+    progress = [data for data in done.of_type("progress") if data["node"] == "8"]
+    assert progress[-1]["value"] == progress[-1]["max"]
 
 
 def test_mode_mask_without_a_mask_is_refused(run, prompt):
