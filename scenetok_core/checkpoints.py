@@ -15,19 +15,19 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from .configs import SceneTokConfig, from_dict, to_dict
 from .files import replacing
 from .models.networks import Networks
 from .types import SceneTokens
+from .weights import assign_weights, check_shapes
 
 CHECKPOINT_FORMAT = "scenetok-checkpoint-1"
 SCENE_FORMAT = "scenetok-scene-1"
 _SCENE_TENSORS = ("tokens", "reference_c2w", "cameras.c2w", "cameras.K")
 _PICKLED = {".ckpt", ".pt", ".pth", ".bin"}
 _LARGEST_EXAMINED = 16 * 2**20  # bytes
-_LISTED = 5
 
 
 def model_hash(state: Mapping[str, Tensor]) -> str:
@@ -156,31 +156,10 @@ def load_networks(
     """
     with torch.device("meta"):
         networks = Networks(config)
-    _check_state(networks, state, config.name)
-    state = {k: v.to(dtype) if dtype and v.is_floating_point() else v for k, v in state.items()}
-    networks.load_state_dict(state, strict=True, assign=True)
-    return networks.eval().requires_grad_(False)
-
-
-def _check_state(model: nn.Module, state: Mapping[str, Tensor], preset: str) -> None:
-    expected = model.state_dict()
-    shapes = [
-        f"{k} is {list(state[k].shape)}, expected {list(expected[k].shape)}"
-        for k in expected
-        if k in state and state[k].shape != expected[k].shape
-    ]
-    faults = {
-        "missing": [k for k in expected if k not in state],
-        "unexpected": [k for k in state if k not in expected],
-        "mis-shaped": shapes,
-    }
-    text = "; ".join(
-        f"{len(names)} {what}: {', '.join(names[:_LISTED])}{' ...' if len(names) > _LISTED else ''}"
-        for what, names in faults.items()
-        if names
-    )
-    if text:
-        raise ValueError(f"checkpoint does not fit the configuration {preset!r}: {text}")
+    expected = {name: tensor.shape for name, tensor in networks.state_dict().items()}
+    check_shapes(state, expected, f"checkpoint does not fit the configuration {config.name!r}")
+    assign_weights(networks, state, dtype)
+    return networks
 
 
 def save_scene(path: str | Path, scene: SceneTokens, dtype: torch.dtype = torch.bfloat16) -> None:

@@ -1,20 +1,47 @@
-"""Autoencoders by name. A name is `kind` or `kind-size`, as written in a model's configuration."""
+"""Autoencoders by name, as written in a model's configuration."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
 from .base import Autoencoder, LatentSpec
 from .patch import PatchAutoencoder
+from .vavae import VaVae
+from .videodc import VideoDcAutoencoder
+from .wan import WanVae
 
 __all__ = ["Autoencoder", "LatentSpec", "PatchAutoencoder", "build_autoencoder"]
 
+_PUBLISHED: dict[str, type[VaVae | VideoDcAutoencoder | WanVae]] = {
+    "va-vae": VaVae,
+    "videodcae": VideoDcAutoencoder,
+    "wan2.2": WanVae,
+}
 
-def build_autoencoder(name: str) -> Autoencoder:
-    """The autoencoder a configuration names, e.g. `patch-8`.
+
+def build_autoencoder(
+    name: str, state: Mapping[str, Tensor] | None = None, dtype: torch.dtype = torch.float32
+) -> Autoencoder:
+    """The autoencoder a configuration names.
+
+    Args:
+        name: `va-vae`, `videodcae`, `wan2.2`, or `patch-N` with N pixels per patch side.
+        state: weights under their published names; `patch-N` has none. They keep their device.
+        dtype: dtype of the weights.
 
     Raises:
-        ValueError: an unknown name.
+        ValueError: an unknown name, no weights where some are needed, or weights that do not fit: missing, unexpected
+            and mis-shaped tensors are named, at most five of each.
+        ImportError: diffusers, which `va-vae` and `wan2.2` need, is missing.
     """
+    if name in _PUBLISHED:
+        if state is None:
+            raise ValueError(f"autoencoder {name!r} needs its weights: the tensors of {_PUBLISHED[name].file}")
+        return _PUBLISHED[name](state, dtype=dtype)
     kind, _, size = name.partition("-")
     if kind == "patch" and size.isdigit():
         return PatchAutoencoder(int(size))
-    raise ValueError(f"unknown autoencoder {name!r}; this version knows patch-N (N = pixels per patch side)")
+    raise ValueError(f"unknown autoencoder {name!r}; known are {', '.join(_PUBLISHED)} and patch-N (N pixels a side)")

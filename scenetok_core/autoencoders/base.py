@@ -22,11 +22,19 @@ class LatentSpec:
     frames_per_latent: int = 1
     group_frames: int = 1
     group_latents: int = 1
+    separate_groups: bool = True  # groups know nothing of each other; False: the autoencoder sees a video whole
+    mean: tuple[float, ...] = (0.0,)  # of raw latents: one value for all channels, or one per channel
+    std: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
         if not 1 <= self.leading_frames <= self.frames_per_latent:
             raise ValueError(
                 f"{self.group_frames} frames cannot fill {self.group_latents} latents of {self.frames_per_latent}"
+            )
+        if not {len(self.mean), len(self.std)} <= {1, self.channels}:
+            raise ValueError(
+                f"latents of {self.channels} channels need 1 or {self.channels} values of mean and std, got "
+                f"{len(self.mean)} and {len(self.std)}"
             )
 
     @property
@@ -53,6 +61,37 @@ class LatentSpec:
         zeros = head.new_zeros(*head.shape[:2], self.frames_per_latent - self.leading_frames, *rest)
         packed = torch.cat([head, zeros, tail], dim=2)
         return packed.reshape(batch, -1, self.frames_per_latent, *rest)
+
+    def check_frames(self, frames: Tensor) -> None:
+        """Raise `ValueError` unless frames [B, T, 3, H, W] are whole groups with sides of whole latent cells."""
+        if frames.shape[1] % self.group_frames:
+            raise ValueError(
+                f"{frames.shape[1]} frames are no whole number of groups of {self.group_frames}; pad the video"
+            )
+        if frames.shape[-2] % self.spatial or frames.shape[-1] % self.spatial:
+            raise ValueError(f"picture sides must be multiples of {self.spatial}, got {list(frames.shape[-2:])}")
+
+    def check_latents(self, latents: Tensor) -> None:
+        """Raise `ValueError` unless latents [B, L, C, h, w] have the right channels and are whole groups."""
+        if latents.shape[2] != self.channels or latents.shape[1] % self.group_latents:
+            raise ValueError(
+                f"latents must be [B, L, {self.channels}, h, w] with L a multiple of {self.group_latents}, got "
+                f"{list(latents.shape)}"
+            )
+
+    def normalise(self, latents: Tensor) -> Tensor:
+        """Raw latents [..., C, h, w] as the networks expect them: (latents - mean) / std per channel."""
+        mean, std = self._statistics(latents)
+        return (latents - mean) / std
+
+    def denormalise(self, latents: Tensor) -> Tensor:
+        """Inverse of `normalise`."""
+        mean, std = self._statistics(latents)
+        return latents * std + mean
+
+    def _statistics(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        mean, std = (latents.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
+        return mean, std
 
 
 class Autoencoder(Protocol):

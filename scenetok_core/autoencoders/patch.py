@@ -22,8 +22,7 @@ class PatchAutoencoder:
 
     def encode(self, frames: Tensor) -> Tensor:
         """Frames [B, T, 3, H, W] in [0, 1] -> latents [B, T, 3 p p, H / p, W / p] in [-1, 1]."""
-        if frames.shape[-2] % self.patch or frames.shape[-1] % self.patch:
-            raise ValueError(f"picture sides must be multiples of {self.patch}, got {list(frames.shape[-2:])}")
+        self.spec.check_frames(frames)
         return rearrange(frames * 2 - 1, "b t c (h p) (w q) -> b t (c p q) h w", p=self.patch, q=self.patch)
 
     def decode(self, latents: Tensor) -> Tensor:

@@ -22,7 +22,10 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from scenetok_core.autoencoders import LatentSpec
+from scenetok_core.autoencoders import LatentSpec, wan
+from scenetok_core.autoencoders import vavae as va
+from scenetok_core.autoencoders import videodc as dc
+from scenetok_core.autoencoders.clips import ClipAutoencoder
 from scenetok_core.camera import pose_distance, ray_features, ray_map, relative_poses
 from scenetok_core.configs import CompressorConfig, DecoderConfig
 from scenetok_core.models.compressor import Compressor
@@ -150,6 +153,66 @@ def check_pose_distance(group: str, values: Tensors, settings: dict[str, Any]) -
     return [(pose_distance(values["rays.extrinsics"][0]), values["pose_distance"])]
 
 
+def _published(shapes: dict[str, Any], prefix: str) -> Tensors:
+    return {name: golden_parameter(prefix + name, tuple(shape)) for name, shape in shapes.items()}
+
+
+def _encoded(autoencoder: ClipAutoencoder, video: Tensor) -> Tensor:
+    """Raw latents [B, C, L, h, w] of a video [B, 3, T, H, W] in [-1, 1]."""
+    latents = autoencoder.encode((video.transpose(1, 2) + 1) / 2)
+    return autoencoder.spec.denormalise(latents).transpose(1, 2)
+
+
+def _decoded(autoencoder: ClipAutoencoder, latents: Tensor) -> Tensor:
+    """Video [B, 3, T, H, W] in about [-1, 1] of raw latents [B, C, L, h, w]."""
+    frames = autoencoder.decode_unclamped(autoencoder.spec.normalise(latents.transpose(1, 2)))
+    return frames.transpose(1, 2) * 2 - 1
+
+
+def check_vavae(group: str, values: Tensors, settings: dict[str, Any]) -> Pairs:
+    names = "channels multipliers res_blocks latent_channels"
+    config = va.VaVaeConfig(**_pick(settings[group], names))
+    autoencoder = va.VaVae(_published(va.published_shapes(config), "vavae."), config)
+    image, latent = (values[f"{group}.{name}"][:, :, None] for name in ("image", "latent"))
+    logvar = autoencoder.network.encode(values[f"{group}.image"]).latent_dist.logvar  # type: ignore[union-attr]
+    return [
+        (_encoded(autoencoder, image)[:, :, 0], values[f"{group}.mean"]),
+        (logvar, values[f"{group}.logvar"]),
+        (_decoded(autoencoder, latent)[:, :, 0], values[f"{group}.decoded"]),
+    ]
+
+
+def check_wan(group: str, values: Tensors, settings: dict[str, Any]) -> Pairs:
+    names = "base_dim decoder_base_dim z_dim dim_mult res_blocks patch"
+    video = values[f"{group}.video"]
+    config = wan.WanConfig(
+        **_pick(settings[group], names),
+        temporal_downsample=settings[group]["temporal_downsample"],
+        group_frames=video.shape[2],
+        mean=(settings[group]["latent_mean"],),
+        std=(settings[group]["latent_std"],),
+    )
+    autoencoder = wan.WanVae(_published(settings[group]["parameters"], "wan."), config)
+    latent = values[f"{group}.latent"]
+    return [(_encoded(autoencoder, video), latent), (_decoded(autoencoder, latent), values[f"{group}.recon"])]
+
+
+def check_videodcae(group: str, values: Tensors, settings: dict[str, Any]) -> Pairs:
+    names = "widths encoder_depths decoder_depths blocks temporal_down latent_channels"
+    settings = settings[group]
+    tiling = dc.Tiling(settings["tile_frames"], settings["tile_pixels"], settings["tile_overlap"])
+    weights = _published(settings["parameters"], "videodcae.")
+    autoencoder = dc.VideoDcAutoencoder(weights, dc.VideoDcConfig(**_pick(settings, names)), tiling=tiling)
+    latent = values[f"{group}.latent"]
+    rows = [
+        (_encoded(autoencoder, values[f"{group}.video"]), latent),
+        (_decoded(autoencoder, latent), values[f"{group}.recon"]),
+    ]
+    if f"{group}.long_latent" in values:  # larger than the other groups together, and left out of small files
+        rows.append((_decoded(autoencoder, values[f"{group}.long_latent"]), values[f"{group}.long_video"]))
+    return rows
+
+
 Check = Callable[[str, Tensors, dict[str, Any]], Pairs]
 KNOWN: dict[str, Check] = {
     "compressor": check_compressor,
@@ -160,6 +223,9 @@ KNOWN: dict[str, Check] = {
     "schedule_autoregressive": check_schedule,
     "schedule_pyramid": check_schedule,
     "render_loop": check_render_loop,
+    "vavae": check_vavae,
+    "wan": check_wan,
+    "videodcae": check_videodcae,
     "rays": check_rays,
     "relative": check_relative,
     "pose_distance": check_pose_distance,
