@@ -273,6 +273,13 @@ def test_muon_takes_the_inner_matrices_and_every_group_its_own_rate():
     assert kinds["block.weight"] == ["momentum_buffer"] and "exp_avg" in kinds["x_embedder.weight"]
 
 
+def test_muon_needs_a_torch_that_has_it(monkeypatch):
+    monkeypatch.delattr(torch.optim, "Muon")
+    with pytest.raises(ValueError, match="torch 2.9 or newer"):
+        SkippingOptimizer(nn.Linear(2, 2), OptimConfig(muon_lr=1e-2))
+    assert SkippingOptimizer(nn.Linear(2, 2), OptimConfig()).param_groups
+
+
 def test_wall_clock_budget_counts_all_sessions(tmp_path):
     config = toy_config(tmp_path, {"steps": 1000, "minutes": 1.0})
     trainer = toy_trainer(config)

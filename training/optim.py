@@ -19,7 +19,11 @@ class SkippingOptimizer(torch.optim.Optimizer):
     """
 
     def __init__(self, model: nn.Module, optim: OptimConfig) -> None:
-        """Optimise the trainable parameters of `model`, with weight decay on matrices only."""
+        """Optimise the trainable parameters of `model`, with weight decay on matrices only.
+
+        Raises:
+            ValueError: Muon is asked for and this torch has none.
+        """
         self.skip = False
         matrices, inner, others = [], [], []
         for name, weight in model.named_parameters():
@@ -33,6 +37,10 @@ class SkippingOptimizer(torch.optim.Optimizer):
         if adam:
             self.parts.append(torch.optim.AdamW(adam, lr=optim.lr, betas=optim.betas, fused=True))
         if inner:
+            if not hasattr(torch.optim, "Muon"):
+                raise ValueError(
+                    f"optim.muon_lr needs torch 2.9 or newer, this is {torch.__version__}; update torch, or set it to none"
+                )
             assert optim.muon_lr is not None
             self.parts.append(
                 torch.optim.Muon(inner, lr=optim.muon_lr, weight_decay=decay, adjust_lr_fn="match_rms_adamw")

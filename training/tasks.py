@@ -262,7 +262,11 @@ class SceneTokTask:
 
 
 def _psnr_logs(error: Tensor, t: Tensor) -> dict[str, Tensor]:
-    """PSNR over the targets at t = 1 (the posterior mean) and over the others, NaN where there are none."""
+    """PSNR over the targets at t = 1 (the posterior mean) and over the others, NaN where there are none.
+
+    `error` is the squared error of the latents divided by 4, so that it is that of the pixels where latents are pixels
+    in [-1, 1], as those of the patch autoencoder are.
+    """
     quality, mean = -10 * error.clamp_min(1e-10).log10(), t == 1
     return {
         "psnr_mean": torch.where(mean, quality, 0).sum() / mean.sum(),
