@@ -275,7 +275,7 @@ def test_muon_takes_the_inner_matrices_and_every_group_its_own_rate():
 
 def test_muon_needs_a_torch_that_has_it(monkeypatch):
     monkeypatch.delattr(torch.optim, "Muon")
-    with pytest.raises(ValueError, match="torch 2.9 or newer"):
+    with pytest.raises(ValueError, match="needs torch 2"):
         SkippingOptimizer(nn.Linear(2, 2), OptimConfig(muon_lr=1e-2))
     assert SkippingOptimizer(nn.Linear(2, 2), OptimConfig()).param_groups
 
