@@ -39,7 +39,7 @@ class SkippingOptimizer(torch.optim.Optimizer):
         if inner:
             if not hasattr(torch.optim, "Muon"):
                 raise ValueError(
-                    f"optim.muon_lr needs torch 2.9 or newer, this is {torch.__version__}; update it, or set muon_lr=none"
+                    f"optim.muon_lr needs torch 2.9 or newer, got {torch.__version__}; update it, or set muon_lr=none"
                 )
             assert optim.muon_lr is not None
             self.parts.append(
