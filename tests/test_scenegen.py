@@ -71,6 +71,17 @@ def test_one_key_for_all_masked_cells_is_exact(model, seen):
     assert torch.allclose(model(noisy, t, conditioning.unconditional()), want, atol=TOLERANCE)
 
 
+@pytest.mark.parametrize("count", [0, 1, 2, 3])
+def test_counts_survive_rounding_of_the_bias(count):
+    released = SceneGen(dataclasses.replace(CONFIG, ray_map=128, ray_patch=8))
+    seen = torch.arange(VIEWS)[None] < count
+    bias = released._bias(seen.float(), ANCHORS)[0, 0, 0].to(torch.bfloat16).double().exp()
+    want = torch.tensor(
+        [1.0] * count * 256 + [0.0] * (VIEWS - count) * 256 + [(VIEWS - count) * 256.0] + [1.0] * ANCHORS
+    )
+    assert torch.allclose(bias / bias[-1], want.double(), rtol=1e-4)
+
+
 def test_scenes_with_different_masks_share_a_batch(model):
     latents, rays, anchors = given()
     seen = torch.tensor([[1, 0, 0], [1, 0, 1]]).bool()

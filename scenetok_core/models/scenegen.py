@@ -26,7 +26,7 @@ class Conditioning:
     """What the tokens attend to: the cells of the views, one key for all that is masked, one key per anchor camera."""
 
     keys_values: list[KeysValues]  # per block, [B, H, K, D] each
-    bias: Tensor  # [B, 1, 1, K] log of how many equal keys each one stands for; -inf: none
+    bias: Tensor  # [B, 1, 1, K] log of how many equal keys each one stands for, up to a shift per scene; -inf: none
     null_bias: Tensor  # [B, 1, 1, K] the same when every view is masked
 
     def unconditional(self) -> Conditioning:
@@ -98,7 +98,10 @@ class SceneGen(nn.Module):
         cells = (self.config.ray_map // self.config.ray_patch) ** 2
         masked = (self.config.cond_views - seen.sum(dim=1, keepdim=True)) * cells
         counts = torch.cat([seen.repeat_interleave(cells, dim=1), masked, seen.new_ones(len(seen), anchors)], dim=1)
-        return counts.log()[:, None, None]
+        # A shift common to all keys changes nothing. This one leaves numbers that bfloat16 holds: there the logarithm
+        # of 512 would be worth 518 keys.
+        shift = masked.clamp_min(1).log().to(torch.bfloat16).float()
+        return (counts.log() - shift)[:, None, None]
 
     def _check(self, latents: Tensor, rays: Tensor, anchor_rays: Tensor) -> None:
         config = self.config
