@@ -5,13 +5,16 @@ from scenetok_core import SceneTok, open_capture, make_trajectory
 
 from .captures import open_capture
 from .checkpoints import load_scene, save_scene
-from .configs import SceneTokConfig
+from .configs import SceneGenConfig, SceneTokConfig
+from .generation import SceneGenerator
 from .pipeline import SceneTok
 from .trajectories import make_trajectory
 from .types import Cameras, SceneTokens, Views
 
 __all__ = [
     "Cameras",
+    "SceneGenConfig",
+    "SceneGenerator",
     "SceneTok",
     "SceneTokConfig",
     "SceneTokens",

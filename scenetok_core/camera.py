@@ -45,6 +45,15 @@ def ray_features(c2w: Tensor, K: Tensor, size: tuple[int, int]) -> Tensor:
     return torch.cat([directions, origins], dim=-3)
 
 
+def plucker_features(c2w: Tensor, K: Tensor, size: tuple[int, int]) -> Tensor:
+    """The six network channels (direction, origin x direction) of every camera: [..., 6, rows, columns].
+
+    Pluecker coordinates, which the scene generator takes; they do not depend on where on the ray the camera stands.
+    """
+    origins, directions = ray_map(c2w, K, size)
+    return torch.cat([directions, torch.linalg.cross(origins, directions, dim=-3)], dim=-3)
+
+
 def relative_poses(c2w: Tensor, reference_c2w: Tensor) -> Tensor:
     """Poses [..., V, 4, 4] seen from one reference pose [..., 4, 4]: `inv(reference) @ c2w`."""
     return torch.linalg.inv(reference_c2w.double())[..., None, :, :].matmul(c2w.double()).float()

@@ -10,24 +10,32 @@ import json
 import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from .configs import SceneTokConfig, from_dict, to_dict
+from .configs import ModelConfig, SceneGenConfig, SceneTokConfig, from_dict, to_dict
 from .files import replacing
 from .models.networks import Networks
+from .models.scenegen import GeneratorNetworks
+from .pickles import PICKLED
+from .presets import choose_preset, model_tensors
 from .types import SceneTokens
 from .weights import assign_weights, check_shapes
 
 CHECKPOINT_FORMAT = "scenetok-checkpoint-1"
 SCENE_FORMAT = "scenetok-scene-1"
 _SCENE_TENSORS = ("tokens", "reference_c2w", "cameras.c2w", "cameras.K")
-_PICKLED = {".ckpt", ".pt", ".pth", ".bin"}
 _LARGEST_EXAMINED = 16 * 2**20  # bytes
+_OURS = "scenetok-"  # how every format of this project begins
+_CONVERT = "turn it into one with `python -m scenetok_core convert IN OUT.safetensors`, which runs nothing of it"
+_CHOOSE = "choose a checkpoint that training/train.py or `convert` wrote"
+_CONFIGS: dict[str, type[ModelConfig]] = {config.family: config for config in (SceneTokConfig, SceneGenConfig)}
+_KINDS = {SceneTokConfig.family: "a SceneTok model", SceneGenConfig.family: "a scene generator"}
+C = TypeVar("C", SceneTokConfig, SceneGenConfig)
 
 
 def model_hash(state: Mapping[str, Tensor]) -> str:
@@ -59,13 +67,14 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 def save_checkpoint(
     path: str | Path,
     state: Mapping[str, Tensor],
-    config: SceneTokConfig,
+    config: ModelConfig,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Write model weights with their configuration; the file appears whole or not at all."""
     header = {
         **(metadata or {}),
         "format": CHECKPOINT_FORMAT,
+        "family": config.family,
         "config": json.dumps(to_dict(config)),
         "model_hash": model_hash(state),
     }
@@ -81,7 +90,7 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"no such file: {path}")
-    if path.suffix.lower() in _PICKLED:
+    if path.suffix.lower() in PICKLED:
         _refuse_pickle(path)
     try:
         tensors = load_file(path)
@@ -98,8 +107,8 @@ def _refuse_pickle(path: Path) -> None:
     """Raise `ValueError`; small files are examined, without running their code, to say what is wrong with them."""
     if path.stat().st_size > _LARGEST_EXAMINED:
         raise ValueError(
-            f"{path.name} is a pickled file; it was not loaded, because that could run code from the file. Use the "
-            ".safetensors version of this model"
+            f"{path.name} is a pickled file; it was not loaded, because that could run code from the file. Use a "
+            f".safetensors file: {_CONVERT}"
         )
     try:
         torch.load(path, map_location="meta", weights_only=True)
@@ -107,59 +116,129 @@ def _refuse_pickle(path: Path) -> None:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise ValueError(
             f"{path.name} holds Python objects besides tensors, or is damaged; it was not loaded, because that could "
-            f"run code from the file. Use the .safetensors version of this model ({reason})"
+            f"run code from the file. Use a .safetensors file: {_CONVERT} ({reason})"
         ) from error
     raise ValueError(
         f"{path.name} is a pickled file without a model configuration; use a .safetensors checkpoint, such as "
-        "training/train.py writes"
+        f"training/train.py writes, or {_CONVERT}"
     )
 
 
-def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], SceneTokConfig, dict[str, str]]:
+def load_checkpoint(
+    path: str | Path,
+    kind: type[C] = SceneTokConfig,
+) -> tuple[dict[str, Tensor], C, dict[str, str]]:
     """Weights, configuration and metadata of a checkpoint; `model_hash` in the metadata is that of these weights.
 
+    A file without metadata whose tensors have the released names is recognised (`presets.choose_preset`).
+
+    Args:
+        path: a safetensors file.
+        kind: what is wanted, a SceneTok model or a scene generator.
+
     Raises:
-        ValueError: unreadable file, one that is not a checkpoint of this project, or one whose weights are not those
-            that it was written with.
+        ValueError: unreadable file, one that is not a checkpoint of this project, one of another kind, or one whose
+            weights are not those that it was written with.
     """
+    path = Path(path)
     tensors, metadata = read_tensors(path)
-    if metadata.get("format") != CHECKPOINT_FORMAT:
-        what = "a saved scene, not a model" if metadata.get("format") == SCENE_FORMAT else "no SceneTok checkpoint"
-        raise ValueError(
-            f"{Path(path).name} is {what} (format {metadata.get('format')!r}, expected {CHECKPOINT_FORMAT!r}); choose "
-            "a checkpoint written by training/train.py"
-        )
-    try:
-        config = from_dict(SceneTokConfig, json.loads(metadata.get("config", "")))
-    except ValueError as error:
-        raise ValueError(f"{Path(path).name} has an unreadable configuration: {error}") from error
+    tensors, (config, *_) = identify(path, tensors, metadata)
+    if not isinstance(config, kind):
+        raise ValueError(f"{path.name} is {_KINDS[config.family]}, not {_KINDS[kind.family]}; choose another file")
     actual = model_hash(tensors)
     stored = metadata.get("model_hash", actual)
     if stored != actual:
         raise ValueError(
-            f"{Path(path).name} was changed after it was written: its weights have the hash {actual}, its metadata "
+            f"{path.name} was changed after it was written: its weights have the hash {actual}, its metadata "
             f"says {stored}; copy or download it again, or write changed weights with save_checkpoint"
         )
     return tensors, config, {**metadata, "model_hash": actual}
 
 
+def identify(
+    path: Path, tensors: dict[str, Tensor], metadata: Mapping[str, str], preset: str | None = None
+) -> tuple[dict[str, Tensor], list[ModelConfig]]:
+    """The networks' tensors of a file and its configuration: the stored one, else as the tensors tell.
+
+    Args:
+        path: names the file, in errors and to `presets.choose_preset`.
+        tensors: all that the file holds.
+        metadata: of a safetensors file, else empty.
+        preset: the name of a released model that the file is; overrides the stored configuration.
+
+    Returns:
+        The tensors to load, and the configuration followed by others that fit them as well.
+
+    Raises:
+        ValueError: no SceneTok model, an unreadable configuration or an unknown preset.
+    """
+    if preset is None and metadata.get("format", "").startswith(_OURS):
+        return tensors, [_stored_config(path, metadata)]
+    try:
+        kept = model_tensors(tensors)
+    except ValueError as error:
+        raise ValueError(f"{path.name} is no SceneTok checkpoint ({error}); {_CHOOSE}") from error
+    return kept, choose_preset({k: v.shape for k, v in tensors.items()}, path.stem, preset)
+
+
+def _stored_config(path: Path, metadata: Mapping[str, str]) -> ModelConfig:
+    if metadata["format"] != CHECKPOINT_FORMAT:
+        what = "a saved scene, not a model" if metadata["format"] == SCENE_FORMAT else "no SceneTok checkpoint"
+        raise ValueError(
+            f"{path.name} is {what} (format {metadata['format']!r}, expected {CHECKPOINT_FORMAT!r}); {_CHOOSE}"
+        )
+    family = metadata.get("family", SceneTokConfig.family)
+    try:
+        if family not in _CONFIGS:
+            raise ValueError(f"unknown family {family!r}; this version knows {', '.join(_CONFIGS)}")
+        return from_dict(_CONFIGS[family], json.loads(metadata.get("config", "")))
+    except ValueError as error:
+        raise ValueError(f"{path.name} has an unreadable configuration: {error}") from error
+
+
+def build_networks(config: ModelConfig) -> Networks | GeneratorNetworks:
+    """The networks of a configuration, freshly initialised on the default device."""
+    return GeneratorNetworks(config) if isinstance(config, SceneGenConfig) else Networks(config)
+
+
+@overload
+def load_networks(
+    state: Mapping[str, Tensor], config: SceneTokConfig, dtype: torch.dtype | None = None
+) -> Networks: ...
+@overload
+def load_networks(
+    state: Mapping[str, Tensor], config: SceneGenConfig, dtype: torch.dtype | None = None
+) -> GeneratorNetworks: ...
 def load_networks(
     state: Mapping[str, Tensor],
-    config: SceneTokConfig,
+    config: ModelConfig,
     dtype: torch.dtype | None = None,
-) -> Networks:
+) -> Networks | GeneratorNetworks:
     """Build the networks of `config` around `state`, without initialising them first.
 
     Raises:
         ValueError: missing, unexpected or mis-shaped tensors; at most five of each are named, with the
             configuration tried.
     """
-    with torch.device("meta"):
-        networks = Networks(config)
-    expected = {name: tensor.shape for name, tensor in networks.state_dict().items()}
-    check_shapes(state, expected, f"checkpoint does not fit the configuration {config.name!r}")
+    networks, expected = _empty_networks(config)
+    check_shapes(state, expected, _misfit(config))
     assign_weights(networks, state, dtype)
     return networks
+
+
+def check_tensors(state: Mapping[str, Tensor], config: ModelConfig) -> None:
+    """Raise the errors of `load_networks` without loading."""
+    check_shapes(state, _empty_networks(config)[1], _misfit(config))
+
+
+def _empty_networks(config: ModelConfig) -> tuple[Networks | GeneratorNetworks, dict[str, torch.Size]]:
+    with torch.device("meta"):
+        networks = build_networks(config)
+    return networks, {name: tensor.shape for name, tensor in networks.state_dict().items()}
+
+
+def _misfit(config: ModelConfig) -> str:
+    return f"checkpoint does not fit the configuration {config.name!r}"
 
 
 def save_scene(path: str | Path, scene: SceneTokens, dtype: torch.dtype = torch.bfloat16) -> None:

@@ -1,4 +1,4 @@
-"""Command line: `python -m scenetok_core encode | render | leave-out | info`."""
+"""Command line: `python -m scenetok_core encode | render | leave-out | convert | info`."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ from tqdm import tqdm
 from .captures import open_capture
 from .checkpoints import CHECKPOINT_FORMAT, load_scene, read_tensors, save_scene
 from .configs import convert
+from .convert import convert_checkpoint
 from .leave_out import leave_out
 from .pipeline import SceneTok
+from .presets import PRESETS as MODELS
 from .sheets import save_image
 from .trajectories import PRESETS, make_trajectory, preset_options
 from .types import SceneTokens
@@ -28,6 +30,8 @@ from .video import write_video
 
 _DEVICES = "cuda" if torch.cuda.is_available() else "cpu"
 _SCENES, _VIDEOS, _PICTURES = (".safetensors",), (".mp4",), (".png", ".jpg", ".webp")
+_MODELS = (".safetensors",)
+_DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
 def _scale(text: str) -> str | float:
@@ -62,10 +66,10 @@ def _check_every(every: int, least: int) -> None:
         raise ValueError(f"--every must be at least {least}, got {every}")
 
 
-def _check_output(path: Path, suffixes: Sequence[str]) -> None:
+def _check_output(path: Path, suffixes: Sequence[str], argument: str = "--out") -> None:
     """Refuse before any work what could not be written after it."""
     if path.suffix.lower() not in suffixes:
-        raise ValueError(f"--out must end in {' or '.join(suffixes)}, got {path.name!r}")
+        raise ValueError(f"{argument} must end in {' or '.join(suffixes)}, got {path.name!r}")
     with _writing(path):
         folder = next(parent for parent in path.absolute().parents if parent.exists())
         if path.is_dir():
@@ -178,6 +182,24 @@ def _leave_out(arguments: argparse.Namespace) -> None:
         print(arguments.out)
 
 
+def _convert(arguments: argparse.Namespace) -> None:
+    _check_output(arguments.out, _MODELS, argument="OUT")
+    if arguments.out.exists() and arguments.checkpoint.exists() and arguments.out.samefile(arguments.checkpoint):
+        raise ValueError(f"OUT must be another file than IN, got {arguments.out} twice")
+    with _bar("read", "B") as progress, _writing(arguments.out):
+        config, *others = convert_checkpoint(
+            arguments.checkpoint,
+            arguments.out,
+            dtype=_DTYPES[arguments.dtype],
+            preset=arguments.preset,
+            progress=progress,
+        )
+    print(f"{arguments.out}: {config.name}, {arguments.out.stat().st_size / 2**20:.1f} MiB in {arguments.dtype}")
+    if others:
+        names = ", ".join(other.name for other in others)
+        print(f"its tensors fit {names} as well; --preset chooses another model than {config.name}")
+
+
 def _info(arguments: argparse.Namespace) -> None:
     tensors, metadata = read_tensors(arguments.file)
     if metadata.get("format") == CHECKPOINT_FORMAT:
@@ -246,6 +268,16 @@ def _add_leave_out(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_leave_out)
 
 
+def _add_convert(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", type=Path, metavar="IN", help="released checkpoint (.ckpt, .pt, .safetensors)")
+    parser.add_argument("out", type=Path, metavar="OUT", help="checkpoint to write (.safetensors)")
+    parser.add_argument("--dtype", default="bf16", choices=list(_DTYPES), help="of the weights (default bf16)")
+    parser.add_argument(
+        "--preset", choices=list(MODELS), help="which released model it is (default: told by its tensors and its name)"
+    )
+    parser.set_defaults(run=_convert)
+
+
 def _add_capture(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "capture", help="transforms.json, COLMAP folder, RealEstate10K text, or folder with cameras.json"
@@ -263,6 +295,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_encode(commands.add_parser("encode", help="posed pictures -> scene tokens"))
     _add_render(commands.add_parser("render", help="scene tokens + camera path -> video"))
     _add_leave_out(commands.add_parser("leave-out", help="score renderings of views that were not encoded"))
+    _add_convert(commands.add_parser("convert", help="released checkpoint -> safetensors with its configuration"))
     info = commands.add_parser("info", help="what a checkpoint or scene file holds")
     info.add_argument("file")
     info.set_defaults(run=_info)

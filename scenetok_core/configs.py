@@ -11,7 +11,7 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from .autoencoders import LatentSpec
 
@@ -36,7 +36,7 @@ def _require_positive(section: str, config: Any, names: str) -> None:
         require(positive, f"{section}{name} must be positive, got {value}")
 
 
-def _require_network(section: str, config: CompressorConfig | DecoderConfig, more: str) -> None:
+def _require_network(section: str, config: NetworkConfig, more: str) -> None:
     shared = "hidden depth heads token_dim latent_channels patch ray_map ray_patch mlp_ratio norm_eps"
     _require_positive(section, config, f"{shared} {more}")
     require(config.hidden % config.heads == 0, f"{section}hidden {config.hidden} must divide by heads {config.heads}")
@@ -96,6 +96,34 @@ class DecoderConfig:
 
 
 @dataclass(frozen=True)
+class GeneratorConfig:
+    """The rectified-flow transformer that draws scene tokens from one to three views (SceneTok, section 3.3)."""
+
+    hidden: int = 1536
+    depth: int = 24
+    heads: int = 24
+    tokens: int = 512  # scene tokens N
+    token_dim: int = 64
+    latent_channels: int = 32  # of the conditioning views
+    patch: int = 1  # latent cells per token side
+    ray_map: int = 128
+    ray_patch: int = 8
+    cond_views: int = 3  # conditioning views of training; those not given are masked
+    anchors: int = 12  # cameras spread over the wanted path
+    token_scale: float = 0.1  # the network works with scene tokens times this
+    mlp_ratio: float = 4.0
+    qk_norm: bool = True
+    norm_eps: float | None = 1e-6
+
+    def __post_init__(self) -> None:
+        _require_network("generator.", self, "tokens cond_views anchors token_scale")
+        require(self.hidden % 4 == 0, f"generator.hidden must be a multiple of 4, got {self.hidden}")
+
+
+NetworkConfig = CompressorConfig | DecoderConfig | GeneratorConfig
+
+
+@dataclass(frozen=True)
 class SamplingConfig:
     """How target latents are sampled when the caller does not say otherwise."""
 
@@ -124,6 +152,7 @@ class SamplingConfig:
 class SceneTokConfig:
     """A whole SceneTok model: autoencoders, networks, sampling defaults and the quirks of its training."""
 
+    family: ClassVar[str] = "scenetok"
     name: str
     image_size: int = 256  # side of the square pictures, in pixels
     context_views: int = 12  # most input views
@@ -155,30 +184,59 @@ class SceneTokConfig:
         Raises:
             ValueError: sizes that do not fit together; the message gives the numbers.
         """
-        self._check_grid("compressor", self.compressor, self.context_autoencoder, context)
-        self._check_grid("decoder", self.decoder, self.target_autoencoder, target)
+        _check_grid("compressor", self.compressor, self.image_size, self.context_autoencoder, context)
+        _check_grid("decoder", self.decoder, self.image_size, self.target_autoencoder, target)
         require(
             self.decoder.frames_per_latent == target.frames_per_latent,
             f"decoder.frames_per_latent {self.decoder.frames_per_latent} differs from the {target.frames_per_latent} "
             f"of {self.target_autoencoder!r}",
         )
 
-    def _check_grid(
-        self, section: str, network: CompressorConfig | DecoderConfig, autoencoder: str, spec: LatentSpec
-    ) -> None:
-        require(
-            network.latent_channels == spec.channels,
-            f"{section}.latent_channels {network.latent_channels} differs from the {spec.channels} channels of "
-            f"{autoencoder!r}",
-        )
-        pixels, rays = spec.spatial * network.patch, network.ray_map // network.ray_patch
-        require(
-            pixels * rays == self.image_size,
-            f"image_size {self.image_size} does not fit the {section}: {autoencoder!r} makes latent cells of "
-            f"{spec.spatial} pixels and {section}.patch is {network.patch}, so a token covers {pixels} pixels, but "
-            f"{section}.ray_map {network.ray_map} in patches of {network.ray_patch} gives {rays} tokens a side, "
-            f"{pixels * rays} pixels",
-        )
+
+@dataclass(frozen=True)
+class SceneGenConfig:
+    """A whole scene generator: its autoencoder, its network and its sampling defaults."""
+
+    family: ClassVar[str] = "scenegen"
+    name: str
+    scene_model: str = "va-videodc_re10k_scene"  # the SceneTok model whose tokens it draws, and which renders them
+    image_size: int = 256  # side of the square conditioning pictures, in pixels
+    scene_extent: float = 1.4  # camera extent (network units) that scene scale "auto" aims at
+    context_autoencoder: str = "va-vae"
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    sampling: SamplingConfig = field(
+        default_factory=lambda: SamplingConfig(steps=150, guidance=3.0, window=1, clean_targets=0)
+    )
+
+    def __post_init__(self) -> None:
+        _require_positive("", self, "image_size scene_extent")
+
+    def check_latents(self, context: LatentSpec) -> None:
+        """Check that pictures, autoencoder, patches and ray maps of the conditioning views fit together.
+
+        Raises:
+            ValueError: sizes that do not fit together; the message gives the numbers.
+        """
+        _check_grid("generator", self.generator, self.image_size, self.context_autoencoder, context)
+
+
+ModelConfig = SceneTokConfig | SceneGenConfig
+
+
+def _check_grid(section: str, network: NetworkConfig, image_size: int, autoencoder: str, spec: LatentSpec) -> None:
+    require(
+        network.latent_channels == spec.channels,
+        f"{section}.latent_channels {network.latent_channels} differs from the {spec.channels} channels of "
+        f"{autoencoder!r}",
+    )
+    pixels, rays = spec.spatial * network.patch, network.ray_map // network.ray_patch
+    require(
+        pixels * rays == image_size,
+        f"image_size {image_size} does not fit the {section}: {autoencoder!r} makes latent cells of "
+        f"{spec.spatial} pixels and {section}.patch is {network.patch}, so a token covers {pixels} pixels, but "
+        f"{section}.ray_map {network.ray_map} in patches of {network.ray_patch} gives {rays} tokens a side, "
+        f"{pixels * rays} pixels",
+    )
 
 
 def to_dict(config: Any) -> dict[str, Any]:

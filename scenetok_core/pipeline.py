@@ -115,7 +115,7 @@ class SceneTok:
         rays = self._rays(to_scene_frame(chosen.cameras, reference_c2w, factor), self.config.context_focal)
         latents = self.context_autoencoder.encode(chosen.rgb[None].to(self.device))
         posterior = self.networks.compressor(latents, rays)
-        tokens = posterior.sample(_or_seeded(generator)) if sample else posterior.mean
+        tokens = posterior.sample(or_seeded(generator)) if sample else posterior.mean
         if progress is not None:
             progress(1, 1, None)
         return SceneTokens(
@@ -195,7 +195,7 @@ class SceneTok:
         rays = spec.pack(self._rays(local, self.config.target_focal, self.config.decoder.ray_map))
         cells = self.config.image_size // spec.spatial
         shape = (1, schedule.sigma.shape[1], spec.channels, cells, cells)
-        noise = torch.randn(shape, generator=_or_seeded(generator)).to(self.device)
+        noise = torch.randn(shape, generator=or_seeded(generator)).to(self.device)
         latents = sample_latents(
             decoder,
             scene.active[None].to(self.device),
@@ -226,5 +226,6 @@ class SceneTok:
             )
 
 
-def _or_seeded(generator: torch.Generator | None) -> torch.Generator:
+def or_seeded(generator: torch.Generator | None) -> torch.Generator:
+    """The caller's generator, or a fresh one with seed 0."""
     return generator if generator is not None else torch.Generator().manual_seed(0)

@@ -7,23 +7,19 @@ from torch import Tensor, nn
 
 from ..configs import DecoderConfig
 from ..nn.attention import KeysValues
-from ..nn.blocks import DiTBlock
-from ..nn.layers import FinalLayer, PatchEmbed, RayEmbed, TimestepEmbed
+from ..nn.layers import PatchEmbed, RayEmbed
 from ..nn.rope import AxialRope
+from .dit import DiT
 
 
-class DiT(nn.Module):
-    """Transformer trunk: patch embedding, time embedding, blocks, final layer."""
+class LatentDiT(DiT):
+    """The trunk over the cells of target latents."""
+
+    x_embedder: PatchEmbed
 
     def __init__(self, config: DecoderConfig) -> None:
-        super().__init__()
-        self.x_embedder = PatchEmbed(config.latent_channels, config.hidden, config.patch)
-        self.t_embedder = TimestepEmbed(config.hidden)
-        self.blocks = nn.ModuleList(
-            DiTBlock(config.hidden, config.heads, qk_norm=config.qk_norm, ratio=config.mlp_ratio, eps=config.norm_eps)
-            for _ in range(config.depth)
-        )
-        self.final_layer = FinalLayer(config.hidden, config.latent_channels * config.patch**2, config.norm_eps)
+        embedder = PatchEmbed(config.latent_channels, config.hidden, config.patch)
+        super().__init__(config, embedder, out=config.latent_channels * config.patch**2)
 
 
 class Decoder(nn.Module):
@@ -35,7 +31,7 @@ class Decoder(nn.Module):
         if config.null_tokens:
             self.null_tokens = nn.Parameter(torch.randn(1, 1, config.hidden))
         self.pose_embed = RayEmbed(config.hidden, config.ray_patch, config.frames_per_latent, config.ray_order)
-        self.model = DiT(config)
+        self.model = LatentDiT(config)
         self.cnd_proj = nn.Linear(config.token_dim, config.hidden)
 
     def condition(self, tokens: Tensor) -> list[KeysValues]:
@@ -53,7 +49,7 @@ class Decoder(nn.Module):
         return self._keys_values(self.null_tokens.expand(batch, -1, -1).to(self.cnd_proj.weight.dtype))
 
     def _keys_values(self, context: Tensor) -> list[KeysValues]:
-        return [block.attn2.keys_values(context) for block in self.model.blocks]  # type: ignore[union-attr]
+        return self.model.keys_values(context)
 
     def embed_rays(self, packed: Tensor) -> Tensor:
         """Packed ray maps [B, L, t, 6, R, R] -> [B, L * cells, hidden]; once per window."""

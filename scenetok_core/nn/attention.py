@@ -9,13 +9,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Rope = Callable[[Tensor], Tensor]  # [B, H, L, D] -> [B, H, L, D]
-Attend = Callable[[Tensor, Tensor, Tensor], Tensor]  # q, k, v [B, H, L, D] -> [B, H, L, D]
+Attend = Callable[..., Tensor]  # q, k, v [B, H, L, D] and, where keys carry a bias, that -> [B, H, L, D]
 KeysValues = tuple[Tensor, Tensor]  # [B, H, L, D] each
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Scaled dot-product attention by torch: [B, H, Lq, D], [B, H, Lk, D], [B, H, Lk, D] -> [B, H, Lq, D]."""
-    return F.scaled_dot_product_attention(q, k, v)
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Scaled dot-product attention by torch: [B, H, Lq, D], [B, H, Lk, D], [B, H, Lk, D] -> [B, H, Lq, D].
+
+    `bias` [B, 1, 1, Lk] is added to the scores; it is rounded to the dtype of `q`, which torch's kernels ask for.
+    """
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=None if bias is None else bias.to(q.dtype))
 
 
 class RMSNorm(nn.Module):
@@ -58,6 +61,7 @@ class Attention(nn.Module):
         x: Tensor,  # [B, L, dim]
         context: KeysValues | None = None,
         rope: Rope | None = None,
+        bias: Tensor | None = None,  # [B, 1, 1, Lk] added to the scores
     ) -> Tensor:
         """Self attention over `x` (`rope` on q and k), or cross attention to `context` (`rope` on q only)."""
         if context is None:
@@ -67,14 +71,18 @@ class Attention(nn.Module):
         else:
             q, (k, v) = self.q_norm(self._split(self.to_q(x))), context
         q = rope(q) if rope else q
-        return self.proj(self.attend(q, k, v).transpose(1, 2).flatten(2))
+        out = self.attend(q, k, v) if bias is None else self.attend(q, k, v, bias)
+        return self.proj(out.transpose(1, 2).flatten(2))
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
 def use_attention(model: nn.Module, function: Attend) -> None:
-    """Let every attention of `model` call `function(q, k, v)` instead of torch's own."""
+    """Let every attention of `model` call `function(q, k, v)` instead of torch's own.
+
+    In the scene generator keys carry a bias: there it is `function(q, k, v, bias)`, as in `attend`.
+    """
     for module in model.modules():
         if isinstance(module, Attention):
             module.attend = function

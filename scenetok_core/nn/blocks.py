@@ -33,11 +33,12 @@ class DiTBlock(nn.Module):
         cond: Tensor,  # [B, L or 1, dim]
         context: KeysValues,
         rope: Rope | None = None,
+        bias: Tensor | None = None,  # [B, 1, 1, Lk] on the scores of the context
     ) -> Tensor:
         """[B, L, dim] -> [B, L, dim]."""
         shift1, scale1, gate1, shift2, scale2, gate2 = self.adaLN_modulation(cond).chunk(6, dim=-1)
         x = x + gate1 * self.attn(modulate(self.norm1(x), shift1, scale1), rope=rope)
-        x = x + self.attn2(x, context, rope=rope)
+        x = x + self.attn2(x, context, rope=rope, bias=bias)
         return x + gate2 * self.mlp(modulate(self.norm2(x), shift2, scale2))
 
 

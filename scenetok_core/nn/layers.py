@@ -45,7 +45,7 @@ class PatchEmbed(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Tokens in the order of views, rows, columns."""
         tokens = self.proj(x.flatten(0, 1).to(self.proj.weight.dtype)).flatten(2).transpose(1, 2)
-        return tokens.reshape(len(x), -1, tokens.shape[-1])
+        return tokens.reshape(len(x), x.shape[1] * tokens.shape[1], tokens.shape[2])  # also of no views at all
 
 
 class RayEmbed(nn.Module):
@@ -61,6 +61,42 @@ class RayEmbed(nn.Module):
         """Rays stay float32 up to the patch cut, then follow the weight's dtype."""
         cut, linear = cast(nn.Sequential, self.model.model)
         return linear(cut(rays).to(cast(nn.Linear, linear).weight.dtype))
+
+
+class RayPatchEmbed(nn.Module):
+    """Patch convolution of ray maps [B, V, 6, R, R] plus fixed sine-cosine positions -> [B, V * cells, dim].
+
+    The positions are no part of a checkpoint: they follow from the sizes.
+    """
+
+    def __init__(self, dim: int, patch: int, ray_map: int) -> None:
+        super().__init__()
+        self.model = nn.Module()
+        self.model.model = PatchEmbed(6, dim, patch)
+        positions = grid_positions(dim, ray_map // patch, ray_map)
+        self.model.model.register_buffer("pos_embed", positions, persistent=False)
+
+    def forward(self, rays: Tensor) -> Tensor:
+        """Tokens in the order of views, rows, columns."""
+        embed = cast(PatchEmbed, self.model.model)
+        tokens = embed(rays)
+        return tokens + cast(Tensor, embed.pos_embed).to(tokens.dtype).repeat(1, rays.shape[1], 1)
+
+
+def grid_positions(dim: int, side: int, table: int) -> Tensor:
+    """Sine-cosine positions of the centre `side` x `side` cells of a `table` x `table` grid, [1, side * side, dim].
+
+    As in the released scene generator: the whole grid spans `side` units, the first half of the channels encodes the
+    column, the second half the row, each as sines, then cosines. Made on the CPU, whatever the default device: a
+    network built on the meta device has real positions.
+    """
+    first = (table - side) // 2
+    cells = torch.arange(first, first + side, device="cpu", dtype=torch.float64) * (side / table)
+    frequency = _LONGEST_PERIOD ** -(torch.arange(dim // 4, device="cpu", dtype=torch.float64) / (dim // 4))
+    angle = cells[:, None] * frequency
+    axis = torch.cat([angle.sin(), angle.cos()], dim=-1)  # [side, dim / 2]
+    columns, rows = axis[None].expand(side, -1, -1), axis[:, None].expand(-1, side, -1)
+    return torch.cat([columns, rows], dim=-1).reshape(1, side * side, dim).float()
 
 
 class TimestepEmbed(nn.Module):

@@ -26,11 +26,12 @@ from scenetok_core.autoencoders import LatentSpec, wan
 from scenetok_core.autoencoders import vavae as va
 from scenetok_core.autoencoders import videodc as dc
 from scenetok_core.autoencoders.clips import ClipAutoencoder
-from scenetok_core.camera import pose_distance, ray_features, ray_map, relative_poses
-from scenetok_core.configs import CompressorConfig, DecoderConfig
+from scenetok_core.camera import plucker_features, pose_distance, ray_features, ray_map, relative_poses
+from scenetok_core.configs import CompressorConfig, DecoderConfig, GeneratorConfig
 from scenetok_core.models.compressor import Compressor
 from scenetok_core.models.decoder import Decoder
 from scenetok_core.models.networks import sample_latents
+from scenetok_core.models.scenegen import Conditioning, SceneGen, sample_tokens
 from scenetok_core.sampling import Schedule, make_schedule
 
 RELATIVE_TOLERANCE = 1e-4
@@ -42,6 +43,7 @@ _COMPRESSOR_FIELDS = (
 _DECODER_FIELDS = (
     "hidden depth heads token_dim latent_channels patch ray_map ray_patch mlp_ratio qk_norm norm_eps ray_order"
 )
+_GENERATOR_FIELDS = "hidden depth heads tokens token_dim patch ray_map ray_patch mlp_ratio qk_norm norm_eps token_scale"
 
 
 def golden_parameter(key: str, shape: tuple[int, ...]) -> Tensor:
@@ -137,6 +139,50 @@ def check_render_loop(group: str, values: Tensors, settings: dict[str, Any]) -> 
     return [(latents, values[f"{group}.latents"])]
 
 
+def _build_generator(config: dict[str, Any], cond_views: int) -> SceneGen:
+    sizes = _pick(config, _GENERATOR_FIELDS)
+    model = SceneGen(GeneratorConfig(**sizes, latent_channels=config["cond_channels"], cond_views=cond_views))
+    golden_weights(model, "scene_generator.")
+    for name, positions in model.named_buffers():  # the recording drew the whole table, of which the centre is used
+        table, side = config["ray_map"], config["ray_map"] // config["ray_patch"]
+        whole = golden_parameter("scene_generator." + name, (1, table * table, config["hidden"]))
+        first = (table - side) // 2
+        middle = slice(first, first + side)
+        positions.copy_(whole.unflatten(1, (table, table))[:, middle, middle].flatten(1, 2))
+    return model
+
+
+def _conditioning(model: SceneGen, values: Tensors, group: str, seen: Tensor) -> Conditioning:
+    side = (model.config.ray_map, model.config.ray_map)
+    rays, anchors = (
+        plucker_features(values[f"{group}.{kind}_extrinsics"], values[f"{group}.{kind}_intrinsics"], side)
+        for kind in ("cond", "anchor")
+    )
+    return model.condition(values[f"{group}.cond_latents"], rays, anchors, seen)
+
+
+def check_scenegen(group: str, values: Tensors, settings: dict[str, Any]) -> Pairs:
+    seen = values[f"{group}.cond_mask"].bool()
+    model = _build_generator(settings[group], seen.shape[1])
+    conditioning = _conditioning(model, values, group, seen)
+    noisy, t = values[f"{group}.noisy"], values[f"{group}.sigma"][:, 0]
+    velocity = model(noisy, t, conditioning)
+    unconditional = model(noisy, t, conditioning.unconditional())
+    return [(velocity, values[f"{group}.velocity"]), (unconditional, values[f"{group}.velocity_uncond"])]
+
+
+def check_scene_loop(group: str, values: Tensors, settings: dict[str, Any]) -> Pairs:
+    config, views = settings[group], values[f"{group}.cond_latents"].shape[1]
+    model = _build_generator({**settings["scenegen"], "token_scale": config["token_scale"]}, views)
+    seen = torch.arange(views)[None].expand(len(values[f"{group}.noise"]), -1) == 0
+    schedule = make_schedule(
+        "full_sequence", horizon=1, steps=config["steps"], window=1, clean_targets=0, shift=config["shift"]
+    )
+    conditioning = _conditioning(model, values, group, seen)
+    noise, guidance = values[f"{group}.noise"], config["guidance"]
+    return [(sample_tokens(model, conditioning, noise, schedule, guidance=guidance), values[f"{group}.tokens"])]
+
+
 def check_rays(group: str, values: Tensors, settings: dict[str, Any]) -> Pairs:
     rows, columns = settings["rays"]["size"]
     origins, directions = ray_map(values["rays.extrinsics"], values["rays.intrinsics"], (rows, columns))
@@ -226,6 +272,8 @@ KNOWN: dict[str, Check] = {
     "vavae": check_vavae,
     "wan": check_wan,
     "videodcae": check_videodcae,
+    "scenegen": check_scenegen,
+    "scene_loop": check_scene_loop,
     "rays": check_rays,
     "relative": check_relative,
     "pose_distance": check_pose_distance,

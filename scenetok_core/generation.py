@@ -1,0 +1,131 @@
+"""The SceneGen pipeline: one to three posed pictures and a camera path -> scene tokens for a SceneTok model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .autoencoders import Autoencoder, build_autoencoder
+from .camera import fit_cameras, fit_views, plucker_features, scene_scale, to_scene_frame
+from .checkpoints import load_checkpoint, load_networks
+from .configs import SceneGenConfig
+from .models.scenegen import GeneratorNetworks, sample_tokens
+from .pipeline import SceneTok, or_seeded
+from .sampling import Progress, make_schedule
+from .types import Cameras, SceneTokens, Views
+
+
+@dataclass
+class SceneGenerator:
+    """A loaded scene generator. `generate` leaves the caller's tensors and the global random state alone."""
+
+    config: SceneGenConfig
+    networks: GeneratorNetworks
+    context_autoencoder: Autoencoder
+    hash: str
+
+    @classmethod
+    def load(
+        cls, path: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+    ) -> SceneGenerator:
+        """Load a checkpoint; arguments and errors as `SceneTok.load`."""
+        state, config, metadata = load_checkpoint(path, SceneGenConfig)
+        autoencoder = build_autoencoder(config.context_autoencoder)
+        config.check_latents(autoencoder.spec)
+        dtype = dtype or (torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16)
+        networks = load_networks(state, config, dtype).to(device)
+        return cls(config, networks, autoencoder, metadata["model_hash"])
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.networks.parameters()).device
+
+    @torch.no_grad()
+    def generate(
+        self,
+        views: Views,
+        cameras: Cameras,
+        model: SceneTok,
+        *,
+        scale: str | float = "auto",
+        steps: int | None = None,
+        guidance: float | None = None,
+        shift: float | None = None,
+        generator: torch.Generator | None = None,
+        progress: Progress | None = None,
+    ) -> SceneTokens:
+        """Draw the tokens of a scene; another seed is another scene that shows the same views.
+
+        Args:
+            views: one to three pictures; the camera of the first one becomes the scene's origin.
+            cameras: the path that will be rendered, in the coordinates of the views; anchors are spread evenly over it.
+            model: the SceneTok model that will render the tokens.
+            scale: scene scale, "auto" (from the extent of views and path), "none" or network units per input unit.
+            steps: sampling steps. None: the generator's default.
+            guidance: classifier-free guidance, 1 is off. None: the generator's default.
+            shift: timestep shift. None: the generator's default.
+            generator: CPU generator of the noise; None is a fresh one with seed 0.
+            progress: called after every step with a preview of the tokens [1, N, D]; may raise to cancel.
+
+        Raises:
+            ValueError: too many views, a model whose tokens this is not trained to draw, or impossible settings.
+        """
+        config, network = self.config, self.config.generator
+        self._check_model(model)
+        if len(views) > network.cond_views:
+            raise ValueError(f"the generator takes 1 to {network.cond_views} views, got {len(views)}; choose some")
+        size = (config.image_size, config.image_size)
+        seen = fit_views(views, size)
+        path = fit_cameras(cameras, size).to(seen.cameras.c2w.device)
+        spread = torch.linspace(0, len(path) - 1, network.anchors).round().long().tolist()
+        anchors, reference = path[spread], seen.cameras.c2w[0]
+        both = Cameras(torch.cat([seen.cameras.c2w, anchors.c2w]), torch.cat([seen.cameras.K, anchors.K]))
+        factor = scene_scale(both, scale, config.scene_extent)
+        conditioning = self.networks.scene_generator.condition(
+            self.context_autoencoder.encode(seen.rgb[None].to(self.device)),
+            self._rays(to_scene_frame(seen.cameras, reference, factor)),
+            self._rays(to_scene_frame(anchors, reference, factor)),
+        )
+        sampling = config.sampling
+        schedule = make_schedule(
+            "full_sequence",
+            horizon=1,
+            steps=sampling.steps if steps is None else steps,
+            window=1,
+            clean_targets=0,
+            shift=sampling.shift if shift is None else shift,
+        )
+        noise = torch.randn((1, network.tokens, network.token_dim), generator=or_seeded(generator)).to(self.device)
+        tokens = sample_tokens(
+            self.networks.scene_generator,
+            conditioning,
+            noise,
+            schedule,
+            guidance=sampling.guidance if guidance is None else guidance,
+            progress=progress,
+        )
+        return SceneTokens(
+            tokens=tokens[0].float().cpu(),
+            reference_c2w=reference.cpu(),
+            scene_scale=factor,
+            cameras=views.cameras.to("cpu"),
+            preset=model.config.name,
+            model_hash=model.hash,
+            meta={"generator": config.name, "generator_hash": self.hash},
+        )
+
+    def _rays(self, cameras: Cameras) -> Tensor:
+        side = self.config.generator.ray_map
+        return plucker_features(cameras.c2w[None], cameras.K[None], (side, side)).to(self.device)
+
+    def _check_model(self, model: SceneTok) -> None:
+        wanted, dim = self.config.scene_model, self.config.generator.token_dim
+        if model.config.name != wanted or model.config.compressor.token_dim != dim:
+            raise ValueError(
+                f"{self.config.name!r} draws tokens of model {wanted!r} ({dim} numbers each), not of "
+                f"{model.config.name!r} ({model.config.compressor.token_dim}); load {wanted!r}"
+            )

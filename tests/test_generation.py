@@ -1,0 +1,139 @@
+"""One to three views and a path in, scene tokens out: what a user of `SceneGenerator` relies on."""
+
+import pytest
+import torch
+
+from scenetok_core import SceneGenerator, SceneTok
+from scenetok_core.camera import plucker_features, relative_poses
+from scenetok_core.checkpoints import build_networks, load_scene, save_checkpoint, save_scene
+from scenetok_core.configs import GeneratorConfig, SamplingConfig, SceneGenConfig
+from scenetok_core.models.scenegen import sample_tokens
+from scenetok_core.sampling import make_schedule
+from scenetok_core.types import Views
+from tests import small
+
+STEPS, ANCHORS, EXTENT = 3, 4, 1.4
+
+
+def config(scene_model="small"):
+    side = small.IMAGE // small.PATCH
+    return SceneGenConfig(
+        "small-generator",
+        scene_model=scene_model,
+        image_size=small.IMAGE,
+        scene_extent=EXTENT,
+        context_autoencoder=f"patch-{small.PATCH}",
+        generator=GeneratorConfig(
+            hidden=32, depth=2, heads=2, tokens=small.TOKENS, token_dim=small.TOKEN_DIM,
+            latent_channels=3 * small.PATCH**2, ray_map=2 * side, ray_patch=2, anchors=ANCHORS,
+        ),
+        sampling=SamplingConfig(steps=STEPS, shift=4.0, guidance=3.0, window=1, clean_targets=0),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("generation")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        save_checkpoint(folder / "generator.safetensors", build_networks(config()).state_dict(), config())
+    small.checkpoint(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def generator(folder):
+    return SceneGenerator.load(folder / "generator.safetensors")
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    return SceneTok.load(folder / "small.safetensors")
+
+
+def moved(cameras, factor, pose):
+    c2w = cameras.c2w.clone()
+    c2w[:, :3, 3] *= factor
+    return cameras.replace(c2w=pose @ c2w)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_generated_tokens_are_rendered_and_saved_like_encoded_ones(generator, model, tmp_path, count):
+    path = small.cameras(7)
+    scene = generator.generate(small.views(count), path, model)
+    assert scene.tokens.shape == (small.TOKENS, small.TOKEN_DIM)
+    assert (scene.preset, scene.model_hash, len(scene.cameras)) == ("small", model.hash, count)
+    assert scene.meta == {"generator": "small-generator", "generator_hash": generator.hash}
+    save_scene(tmp_path / "scene.safetensors", scene)
+    frames = model.render(load_scene(tmp_path / "scene.safetensors"), path)
+    assert frames.shape == (7, 3, small.IMAGE, small.IMAGE)
+
+
+def test_the_first_view_is_the_origin_and_anchors_are_spread_over_the_path(generator, model):
+    views, path = small.views(2), small.cameras(10)
+    scene = generator.generate(views, path, model, scale=0.5)
+    assert torch.equal(scene.reference_c2w, views.cameras.c2w[0]) and scene.scene_scale == 0.5
+    network, size = generator.networks.scene_generator, (8, 8)
+
+    def rays(cameras):
+        c2w = relative_poses(cameras.c2w, views.cameras.c2w[0])
+        c2w[:, :3, 3] *= 0.5
+        return plucker_features(c2w, cameras.K, size)[None]
+
+    latents = generator.context_autoencoder.encode(views.rgb[None])
+    conditioning = network.condition(latents, rays(views.cameras), rays(path[[0, 3, 6, 9]]))
+    schedule = make_schedule("full_sequence", horizon=1, steps=STEPS, window=1, clean_targets=0, shift=4.0)
+    noise = torch.randn(1, small.TOKENS, small.TOKEN_DIM, generator=torch.Generator().manual_seed(0))
+    want = sample_tokens(network, conditioning, noise, schedule, guidance=3.0)
+    assert torch.allclose(scene.tokens, want[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("unit", [0.01, 100.0])
+def test_unit_and_frame_of_the_world_do_not_matter(generator, model, unit):
+    views, path, pose = small.views(1), small.cameras(5), small.cameras(9).c2w[-1]
+    want = generator.generate(views, path, model)
+    got = generator.generate(Views(views.rgb, moved(views.cameras, unit, pose)), moved(path, unit, pose), model)
+    assert torch.allclose(got.tokens, want.tokens, atol=1e-2)
+    assert got.scene_scale * unit == pytest.approx(want.scene_scale, rel=1e-4)
+
+
+def test_seeds_and_knobs_decide_the_scene(generator, model):
+    views, path, state = small.views(1), small.cameras(5), torch.random.get_rng_state()
+
+    def tokens(seed=3, **options):
+        return generator.generate(views, path, model, generator=torch.Generator().manual_seed(seed), **options).tokens
+
+    plain = tokens()
+    assert torch.equal(plain, tokens()) and torch.equal(torch.random.get_rng_state(), state)
+    for other in (tokens(4), tokens(steps=2), tokens(guidance=1.0), tokens(shift=1.0)):
+        assert not torch.allclose(plain, other, atol=1e-3)
+
+
+def test_progress_counts_steps_and_may_cancel(generator, model):
+    reports = []
+    scene = generator.generate(
+        small.views(1), small.cameras(5), model, progress=lambda done, total, clean: reports.append((done, clean))
+    )
+    assert [done for done, _ in reports] == [1, 2, 3]
+    assert torch.allclose(reports[-1][1]()[0], scene.tokens, atol=1e-4)
+
+    def cancel(*_):
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        generator.generate(small.views(1), small.cameras(5), model, progress=cancel)
+
+
+def test_what_does_not_fit_is_refused(generator, model, folder):
+    path = small.cameras(5)
+    with pytest.raises(ValueError, match="takes 1 to 3 views, got 4; choose some"):
+        generator.generate(small.views(4), path, model)
+    small.checkpoint(folder, "other.safetensors", name="other")
+    with pytest.raises(ValueError, match=r"draws tokens of model 'small' .* not of 'other' .*; load 'small'"):
+        generator.generate(small.views(1), path, SceneTok.load(folder / "other.safetensors"))
+    with pytest.raises(ValueError, match="is a SceneTok model, not a scene generator"):
+        SceneGenerator.load(folder / "small.safetensors")
+    with pytest.raises(ValueError, match="is a scene generator, not a SceneTok model"):
+        SceneTok.load(folder / "generator.safetensors")
+    with pytest.raises(ValueError, match="at least one latent and one step"):
+        generator.generate(small.views(1), path, model, steps=0)
