@@ -7,6 +7,7 @@ from comfy_api.latest import ComfyExtension, io
 from . import folders
 from .cameras import CameraTrajectory, TransferTrajectory
 from .encode import EncodeViews, SaveSceneTokens
+from .generate import LoadGenerator, SceneGenSample, SingleViewCamera
 from .loaders import LoadModel, LoadSceneTokens, LoadViews
 from .render import RenderTrajectory, RenderUncertainty
 from .subsets import ContactSheet, TokenMask, TokenSweep
@@ -24,6 +25,9 @@ NODES: list[type[io.ComfyNode]] = [
     TokenMask,
     TokenSweep,
     ContactSheet,
+    LoadGenerator,
+    SingleViewCamera,
+    SceneGenSample,
 ]
 
 

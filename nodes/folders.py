@@ -51,6 +51,11 @@ def model_path(name: str) -> Path:
     return Path(path)
 
 
+def weight_folders() -> list[Path]:
+    """Where the weights of autoencoders may lie: the model folders, then ComfyUI's own for VAEs."""
+    return [Path(path) for kind in (MODELS, "vae") for path in folder_paths.get_folder_paths(kind)]
+
+
 def inside(text: str, root: Path) -> Path:
     """The path `text`, absolute or relative to `root`. Raises `ValueError` unless it lies below `root`."""
     return confined(root / text.strip().strip('"'), root, repr(text))

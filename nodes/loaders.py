@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..scenetok_core import load_scene
+from ..scenetok_core import SceneTok, load_scene
 from ..scenetok_core.captures import Capture
 from ..scenetok_core.selection import select_views
 from . import folders
@@ -70,7 +70,7 @@ class LoadModel(io.ComfyNode):
     @classmethod
     def execute(cls, model: str, dtype: str) -> io.NodeOutput:
         """Read the checkpoint into main memory."""
-        return io.NodeOutput(load_managed(folders.model_path(model), dtype))
+        return io.NodeOutput(load_managed(SceneTok, folders.model_path(model), dtype))
 
 
 class LoadViews(io.ComfyNode):

@@ -19,6 +19,7 @@ from ..scenetok_core.sheets import to_image
 SceneTokensSocket = io.Custom("SCENE_TOKENS")
 SceneCamerasSocket = io.Custom("SCENE_CAMERAS")
 ModelSocket = io.Custom("SCENETOK_MODEL")
+GeneratorSocket = io.Custom("SCENEGEN_MODEL")
 
 _PREVIEW_PIXELS = 512
 _PREVIEW_FRAMES = 9

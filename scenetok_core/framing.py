@@ -113,3 +113,20 @@ def look_at(
     right = F.normalize(right, dim=-1)
     rotation = torch.stack([right, torch.linalg.cross(forward, right), forward], dim=-1)
     return torch.where(distance[..., None] > 0, rotation, fallback.expand_as(rotation))
+
+
+def single_camera(size: tuple[int, int], fov_degrees: float) -> Cameras:
+    """A camera at the origin that looks along z, for a picture whose pose is not known.
+
+    Args:
+        size: (height, width) of the picture.
+        fov_degrees: field of view across its longer side.
+
+    Raises:
+        ValueError: a field of view outside of 0 to 180 degrees.
+    """
+    if not 0 < fov_degrees < 180:
+        raise ValueError(f"the field of view must lie between 0 and 180 degrees, got {fov_degrees}")
+    focal = max(size) / (2 * math.tan(math.radians(fov_degrees) / 2))  # pixels
+    K = torch.tensor([[focal / size[1], 0.0, 0.5], [0.0, focal / size[0], 0.5], [0.0, 0.0, 1.0]])
+    return Cameras(torch.eye(4)[None], K[None], size=size)

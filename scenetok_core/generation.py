@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from .autoencoders import Autoencoder, build_autoencoder
+from .autoencoders import Autoencoder
 from .camera import fit_cameras, fit_views, plucker_features, scene_scale, to_scene_frame
 from .checkpoints import load_checkpoint, load_networks
 from .configs import SceneGenConfig
 from .models.scenegen import GeneratorNetworks, sample_tokens
-from .pipeline import SceneTok, or_seeded
+from .pipeline import VALUES_PER_TOKEN_CHANNEL, SceneTok, default_dtype, or_seeded
+from .published import load_autoencoder
 from .sampling import Progress, make_schedule
 from .types import Cameras, SceneTokens, Views
 
@@ -29,20 +31,44 @@ class SceneGenerator:
 
     @classmethod
     def load(
-        cls, path: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+        cls,
+        path: str | Path,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+        folders: Sequence[Path] | None = None,
     ) -> SceneGenerator:
         """Load a checkpoint; arguments and errors as `SceneTok.load`."""
         state, config, metadata = load_checkpoint(path, SceneGenConfig)
-        autoencoder = build_autoencoder(config.context_autoencoder)
+        dtype = dtype or default_dtype(device)
+        folders = [Path(path).parent] if folders is None else folders
+        autoencoder = load_autoencoder(config.context_autoencoder, folders, device, dtype)
         config.check_latents(autoencoder.spec)
-        dtype = dtype or (torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16)
         networks = load_networks(state, config, dtype).to(device)
         return cls(config, networks, autoencoder, metadata["model_hash"])
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        """Everything that holds weights: the network, then the autoencoder if it has some."""
+        autoencoder = self.context_autoencoder.network
+        return [self.networks] if autoencoder is None else [self.networks, autoencoder]
 
     @property
     def device(self) -> torch.device:
         """Where the network is."""
         return next(self.networks.parameters()).device
+
+    def memory_estimate(self, frames: int = 1) -> int:
+        """Bytes to keep free beside the weights for drawing a scene from `frames` pictures.
+
+        Counts what is large: both halves of a guided step at the widest place of a block, and the keys and values of
+        the conditioning in every block.
+        """
+        network = self.config.generator
+        cells = (network.ray_map // network.ray_patch) ** 2
+        keys = min(frames, network.cond_views) * cells + network.anchors + 1
+        values = 2 * network.hidden * (network.tokens * VALUES_PER_TOKEN_CHANNEL + 2 * network.depth * keys)
+        pictures = frames * 3 * self.config.image_size**2
+        return values * next(self.networks.parameters()).element_size() + pictures * torch.float32.itemsize
 
     @torch.no_grad()
     def generate(

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from .autoencoders import Autoencoder, build_autoencoder
+from .autoencoders import Autoencoder
 from .camera import fit_cameras, fit_views, ray_features, scene_scale, to_scene_frame
 from .checkpoints import load_checkpoint, load_networks
 from .configs import SceneTokConfig
 from .models.networks import Networks, sample_latents
+from .published import load_autoencoder
 from .sampling import Preview, Progress, Schedule, make_schedule
 from .selection import middle_view, select_views, sharpness
 from .types import Cameras, SceneTokens, Views
 
-_VALUES_PER_TOKEN_CHANNEL = 24  # kept at the widest place of a block: modulation, queries, keys, values, SwiGLU
+VALUES_PER_TOKEN_CHANNEL = 24  # kept at the widest place of a block: modulation, queries, keys, values, SwiGLU
 
 
 @dataclass
@@ -31,22 +33,34 @@ class SceneTok:
     hash: str
 
     @classmethod
-    def load(cls, path: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> SceneTok:
-        """Load a checkpoint.
+    def load(
+        cls,
+        path: str | Path,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+        folders: Sequence[Path] | None = None,
+    ) -> SceneTok:
+        """Load a checkpoint and its autoencoders.
 
         Args:
-            path: a safetensors file with its configuration in the metadata.
+            path: a safetensors file with its configuration in the metadata, or with the tensors of a released model.
             device: where the networks run.
             dtype: dtype of the weights; None is float32 on a CPU and bfloat16 elsewhere. Poses and rays stay float32.
 
+            folders: where the weights of the autoencoders lie; None is the checkpoint's own folder.
+
         Raises:
-            ValueError: the file is unreadable, was changed, does not fit its configuration, or the sizes in that do not
-                fit together.
+            ValueError: the file is unreadable, was changed, does not fit its configuration, the sizes in that do not
+                fit together, or an autoencoder's weights are not found.
         """
         state, config, metadata = load_checkpoint(path)
-        context, target = (build_autoencoder(name) for name in (config.context_autoencoder, config.target_autoencoder))
+        dtype = dtype or default_dtype(device)
+        folders = [Path(path).parent] if folders is None else folders
+        context, target = (
+            load_autoencoder(name, folders, device, dtype)
+            for name in (config.context_autoencoder, config.target_autoencoder)
+        )
         config.check_latents(context.spec, target.spec)
-        dtype = dtype or (torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16)
         return cls(
             config=config,
             networks=load_networks(state, config, dtype).to(device),
@@ -54,6 +68,12 @@ class SceneTok:
             target_autoencoder=target,
             hash=metadata["model_hash"],
         )
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        """Everything that holds weights: the networks, then the autoencoders that have some."""
+        parts = (self.context_autoencoder.network, self.target_autoencoder.network)
+        return [self.networks, *(part for part in parts if part is not None)]
 
     @property
     def device(self) -> torch.device:
@@ -72,7 +92,7 @@ class SceneTok:
         encoding = views * (compressor.ray_map // compressor.ray_patch) ** 2 * compressor.hidden
         rendering = window * (decoder.ray_map // decoder.ray_patch) ** 2 * decoder.hidden
         scene = 2 * decoder.depth * compressor.tokens * decoder.hidden
-        values = max(encoding, rendering) * _VALUES_PER_TOKEN_CHANNEL + scene
+        values = max(encoding, rendering) * VALUES_PER_TOKEN_CHANNEL + scene
         pictures = frames * 3 * self.config.image_size**2
         return values * next(self.networks.parameters()).element_size() + pictures * torch.float32.itemsize
 
@@ -224,6 +244,11 @@ class SceneTok:
                 f"these tokens were made by model {scene.preset!r} ({scene.model_hash}), not by {self.config.name!r} "
                 f"({self.hash}); load that model, or encode the views again with this one"
             )
+
+
+def default_dtype(device: torch.device | str) -> torch.dtype:
+    """What weights are kept in unless told otherwise: float32 on a CPU, bfloat16 elsewhere."""
+    return torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16
 
 
 def or_seeded(generator: torch.Generator | None) -> torch.Generator:

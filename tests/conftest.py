@@ -15,7 +15,7 @@ PACK_NAME = "scenetok"
 
 @pytest.fixture(scope="session")
 def comfy(tmp_path_factory):
-    """A ComfyUI server with this pack and two small models, `small.safetensors` and `other.safetensors`."""
+    """A ComfyUI server with this pack and small models: `small`, `other` and `generator`."""
     workspace = tmp_path_factory.mktemp("comfy")
     try:
         engine = find_comfy(workspace)
@@ -25,6 +25,7 @@ def comfy(tmp_path_factory):
     server = ComfyServer(engine, workspace / "base", {PACK_NAME: PACK})
     models = server.folder("models", PACK_NAME)
     small.checkpoint(models)
+    small.generator_checkpoint(models)
     other = small.config("other")
     save_checkpoint(models / "other.safetensors", small.state(other, seed=1), other)
     with server:

@@ -4,8 +4,15 @@ from pathlib import Path
 
 import torch
 
-from scenetok_core.checkpoints import save_checkpoint
-from scenetok_core.configs import CompressorConfig, DecoderConfig, SamplingConfig, SceneTokConfig
+from scenetok_core.checkpoints import build_networks, save_checkpoint
+from scenetok_core.configs import (
+    CompressorConfig,
+    DecoderConfig,
+    GeneratorConfig,
+    SamplingConfig,
+    SceneGenConfig,
+    SceneTokConfig,
+)
 from scenetok_core.models.networks import Networks
 from scenetok_core.types import Cameras, Views
 
@@ -45,6 +52,29 @@ def checkpoint(folder: Path, file="small.safetensors", **changes) -> Path:
     path = folder / file
     chosen = config(**changes)
     save_checkpoint(path, state(chosen), chosen)
+    return path
+
+
+def generator_config(**changes):
+    network = GeneratorConfig(
+        hidden=32, depth=2, heads=2, tokens=TOKENS, token_dim=TOKEN_DIM, latent_channels=3 * PATCH**2,
+        ray_map=IMAGE // PATCH * 2, ray_patch=2, anchors=4,
+    )  # fmt: skip
+    fields = {
+        "scene_model": "small",
+        "image_size": IMAGE,
+        "context_autoencoder": f"patch-{PATCH}",
+        "generator": network,
+        "sampling": SamplingConfig(steps=3, shift=4.0, guidance=3.0, window=1, clean_targets=0),
+    }
+    return SceneGenConfig("small-generator", **{**fields, **changes})
+
+
+def generator_checkpoint(folder: Path, **changes) -> Path:
+    path, chosen = folder / "generator.safetensors", generator_config(**changes)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        save_checkpoint(path, build_networks(chosen).state_dict(), chosen)
     return path
 
 

@@ -107,12 +107,13 @@ def test_weights_that_do_not_fit_are_named(name):
     names = list(state)
     for key in names[:7]:
         del state[key]
-    state["loss.logvar"] = torch.zeros(1)
+    state["loss.logvar"] = torch.zeros(1)  # of a training run, left out
+    state["decoder.extra"] = torch.zeros(1)
     state[names[-1]] = torch.zeros(9, 9)
     with pytest.raises(ValueError, match="these are not the weights of") as error:
         kind(state, config)
     message = str(error.value)
-    assert kind.file in message and "1 unexpected: loss.logvar;" in message
+    assert kind.files[0] in message and "1 unexpected: decoder.extra;" in message
     assert f"7 missing: {', '.join(names[:5])} ...;" in message
     assert f"1 mis-shaped: {names[-1]} is [9, 9], expected" in message
 

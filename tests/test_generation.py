@@ -5,8 +5,7 @@ import torch
 
 from scenetok_core import SceneGenerator, SceneTok
 from scenetok_core.camera import plucker_features, relative_poses
-from scenetok_core.checkpoints import build_networks, load_scene, save_checkpoint, save_scene
-from scenetok_core.configs import GeneratorConfig, SamplingConfig, SceneGenConfig
+from scenetok_core.checkpoints import load_scene, save_scene
 from scenetok_core.models.scenegen import sample_tokens
 from scenetok_core.sampling import make_schedule
 from scenetok_core.types import Views
@@ -15,28 +14,10 @@ from tests import small
 STEPS, ANCHORS, EXTENT = 3, 4, 1.4
 
 
-def config(scene_model="small"):
-    side = small.IMAGE // small.PATCH
-    return SceneGenConfig(
-        "small-generator",
-        scene_model=scene_model,
-        image_size=small.IMAGE,
-        scene_extent=EXTENT,
-        context_autoencoder=f"patch-{small.PATCH}",
-        generator=GeneratorConfig(
-            hidden=32, depth=2, heads=2, tokens=small.TOKENS, token_dim=small.TOKEN_DIM,
-            latent_channels=3 * small.PATCH**2, ray_map=2 * side, ray_patch=2, anchors=ANCHORS,
-        ),
-        sampling=SamplingConfig(steps=STEPS, shift=4.0, guidance=3.0, window=1, clean_targets=0),
-    )  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("generation")
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        save_checkpoint(folder / "generator.safetensors", build_networks(config()).state_dict(), config())
+    small.generator_checkpoint(folder)
     small.checkpoint(folder)
     return folder
 

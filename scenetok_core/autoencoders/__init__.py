@@ -13,13 +13,18 @@ from .vavae import VaVae
 from .videodc import VideoDcAutoencoder
 from .wan import WanVae
 
-__all__ = ["Autoencoder", "LatentSpec", "PatchAutoencoder", "build_autoencoder"]
+__all__ = ["Autoencoder", "LatentSpec", "PatchAutoencoder", "build_autoencoder", "published_files"]
 
 _PUBLISHED: dict[str, type[VaVae | VideoDcAutoencoder | WanVae]] = {
     "va-vae": VaVae,
     "videodcae": VideoDcAutoencoder,
     "wan2.2": WanVae,
 }
+
+
+def published_files(name: str) -> tuple[str, ...]:
+    """File names under which the weights of an autoencoder are published; none for one without weights."""
+    return _PUBLISHED[name].files if name in _PUBLISHED else ()
 
 
 def build_autoencoder(
@@ -39,7 +44,7 @@ def build_autoencoder(
     """
     if name in _PUBLISHED:
         if state is None:
-            raise ValueError(f"autoencoder {name!r} needs its weights: the tensors of {_PUBLISHED[name].file}")
+            raise ValueError(f"autoencoder {name!r} needs its weights: the tensors of {_PUBLISHED[name].files[0]}")
         return _PUBLISHED[name](state, dtype=dtype)
     kind, _, size = name.partition("-")
     if kind == "patch" and size.isdigit():

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,11 @@ class Autoencoder(Protocol):
     """Pictures to latents and back; latents are normalised as the networks expect them."""
 
     spec: LatentSpec
+
+    @property
+    def network(self) -> nn.Module | None:
+        """What holds its weights, if it has any."""
+        ...
 
     def encode(self, frames: Tensor) -> Tensor:
         """Frames [B, T, 3, H, W] in [0, 1] -> latents [B, L, C, h, w]."""

@@ -25,7 +25,7 @@ class ClipAutoencoder(ABC):
     false. One clip after the other bounds the memory.
     """
 
-    file: ClassVar[str]  # the published weights
+    files: ClassVar[tuple[str, ...]]  # the published weights: the original, then copies with the same names
     network: Any  # an `nn.Module`; typed by the subclasses, whose libraries load late
     spec: LatentSpec
 
@@ -96,7 +96,8 @@ def load_published(
 
     Args:
         network: changed in place.
-        state: tensors under their published names; not changed.
+        state: tensors under their published names; not changed. Other parts of a training run, whose names begin
+            differently, are left out.
         layout: published name and shape by the network's own name.
         file: the published file, for the message.
         dtype: dtype of the weights; None keeps theirs.
@@ -104,6 +105,8 @@ def load_published(
     Raises:
         ValueError: missing, unexpected or mis-shaped tensors; at most five of each are named.
     """
+    parts = {published.split(".")[0] for published, _ in layout.values()}
+    state = {name: tensor for name, tensor in state.items() if name.split(".")[0] in parts}
     check_shapes(state, dict(layout.values()), f"these are not the weights of {file}")
     shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
     own = {name: state[published].reshape(shapes[name]) for name, (published, _) in layout.items()}

@@ -14,6 +14,8 @@ class PatchAutoencoder:
     Pixels are kept as they are: whitened coefficients would make high frequencies dominate the loss.
     """
 
+    network = None  # no weights
+
     def __init__(self, patch: int) -> None:
         if patch < 1:
             raise ValueError(f"patch must be at least 1 pixel, got {patch}")

@@ -61,7 +61,7 @@ def published_shapes(config: VaVaeConfig = RELEASED) -> dict[str, tuple[int, ...
 class VaVae(ClipAutoencoder):
     """Pictures to 32 channels of 16 x 16 pixels each; encoding takes the posterior's mean."""
 
-    file = "vavae-imagenet256-f16d32-dinov2.pt"
+    files = ("vavae-imagenet256-f16d32-dinov2.pt", "vavae-imagenet256-f16d32-dinov2.safetensors")
     network: AutoencoderKL
 
     def __init__(
@@ -80,7 +80,7 @@ class VaVae(ClipAutoencoder):
             std=config.std,
         )
         self.network = _network(config)
-        load_published(self.network, state, _layout(self.network, config), self.file, dtype)
+        load_published(self.network, state, _layout(self.network, config), self.files[0], dtype)
 
     def encode_clip(self, clip: Tensor) -> Tensor:
         """A picture [1, 3, 1, H, W] in [-1, 1] -> mean of the posterior [1, C, 1, h, w]."""

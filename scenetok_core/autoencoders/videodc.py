@@ -86,7 +86,7 @@ class VideoDcAutoencoder(ClipAutoencoder):
     The network sees a video whole, or in tiles as `tiling` says; it may be changed at any time.
     """
 
-    file = "F32T4C128_AE.safetensors"
+    files = ("F32T4C128_AE.safetensors",)
     network: VideoDc
 
     def __init__(
@@ -112,7 +112,7 @@ class VideoDcAutoencoder(ClipAutoencoder):
         )
         self.tiling = tiling
         self.network = _network(config)
-        load_published(self.network, state, published_layout(self.network, ()), self.file, dtype)
+        load_published(self.network, state, published_layout(self.network, ()), self.files[0], dtype)
 
     def encode_clip(self, clip: Tensor) -> Tensor:
         """A video [1, 3, T, H, W] in [-1, 1] -> raw latents [1, C, L, h, w]."""

@@ -66,7 +66,7 @@ def published_shapes(config: WanConfig = RELEASED) -> dict[str, tuple[int, ...]]
 class WanVae(ClipAutoencoder):
     """Groups of 17 frames to 5 latents of 48 channels, 16 x 16 pixels each; encoding takes the posterior's mean."""
 
-    file = "Wan2.2_VAE.pth"
+    files = ("Wan2.2_VAE.pth", "wan2.2_vae.safetensors", "Wan2.2_VAE.safetensors")
     network: AutoencoderKLWan
 
     def __init__(
@@ -90,7 +90,7 @@ class WanVae(ClipAutoencoder):
         )
         self._patch = config.patch
         self.network = _network(config)
-        load_published(self.network, state, _layout(self.network, config), self.file, dtype)
+        load_published(self.network, state, _layout(self.network, config), self.files[0], dtype)
 
     def encode_clip(self, clip: Tensor) -> Tensor:
         """A group of frames [1, 3, T, H, W] in [-1, 1] -> mean of the posterior [1, C, L, h, w]."""
