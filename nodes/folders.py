@@ -14,6 +14,7 @@ import folder_paths
 
 from ..scenetok_core import open_capture
 from ..scenetok_core.captures import CAMERA_SUFFIXES, Capture, absolute, confined, find_cameras
+from ..scenetok_core.downloads import known_file
 from .archives import unpack
 
 MODELS = "scenetok"
@@ -46,6 +47,12 @@ def model_path(name: str) -> Path:
     """File of a checkpoint. Raises `ValueError` when no model folder holds it."""
     path = folder_paths.get_full_path(MODELS, name)
     if path is None:
+        folder = folder_paths.get_folder_paths(MODELS)[0]
+        if known_file(name) is not None:
+            raise ValueError(
+                f"no model {name!r}; fetch it, in the folder {_PACK}, with `python -m scenetok_core download {name} "
+                f'--folder "{folder}"`, or choose one of {model_names()}'
+            )
         places = " or ".join(folder_paths.get_folder_paths(MODELS)[:-1])
         raise ValueError(f"no model {name!r}; put the .safetensors file in {places}, or choose one of {model_names()}")
     return Path(path)

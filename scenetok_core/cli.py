@@ -1,4 +1,4 @@
-"""Command line: `python -m scenetok_core encode | render | leave-out | convert | info`."""
+"""Command line: `python -m scenetok_core encode | render | leave-out | convert | download | info`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import json
 import math
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,7 @@ from .captures import open_capture
 from .checkpoints import CHECKPOINT_FORMAT, load_scene, read_tensors, save_scene
 from .configs import convert
 from .convert import convert_checkpoint
+from .downloads import KNOWN_FILES, address_of, download, known_file, published_size
 from .leave_out import leave_out
 from .pipeline import SceneTok
 from .presets import PRESETS as MODELS
@@ -29,6 +31,7 @@ from .types import SceneTokens
 from .video import write_video
 
 _DEVICES = "cuda" if torch.cuda.is_available() else "cpu"
+_MODEL_FOLDER = Path("models", "scenetok")  # as in ComfyUI
 _SCENES, _VIDEOS, _PICTURES = (".safetensors",), (".mp4",), (".png", ".jpg", ".webp")
 _MODELS = (".safetensors",)
 _DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
@@ -41,9 +44,9 @@ def _scale(text: str) -> str | float:
 @contextmanager
 def _bar(label: str, unit: str = "step") -> Iterator[Callable[..., None]]:
     """A progress bar, as the callback (done, total, ...) that moves it."""
-    with tqdm(desc=label, unit=unit) as bar:
+    with tqdm(desc=label, unit=unit, unit_scale=unit == "B") as bar:
 
-        def report(done: int, total: int, *_: object) -> None:
+        def report(done: int, total: int | None, *_: object) -> None:
             if done < bar.n:  # the next pass of several
                 bar.reset()
             bar.total = total
@@ -224,6 +227,40 @@ def _describe(scene: SceneTokens) -> dict[str, object]:
     }
 
 
+def _download(arguments: argparse.Namespace) -> None:
+    if arguments.name == "list":
+        _list_files(arguments.folder)
+        return
+    file = known_file(arguments.name)
+    if file is None:
+        known = ", ".join(file.name for file in KNOWN_FILES)
+        raise ValueError(f"no known file {arguments.name!r}; choose list, or one of {known}")
+    path = arguments.folder / file.name
+    if path.exists():
+        print(f"{path}: already there")
+        return
+    size = published_size(file)
+    existing = next(folder for folder in path.absolute().parents if folder.exists())
+    print(f"{file.name} from {address_of(file)}")
+    print(f"size     {_bytes(size)} ({_bytes(shutil.disk_usage(existing).free)} free on this disk)")
+    print(f"licence  {file.licence}")
+    print(f"folder   {arguments.folder.absolute()}")
+    with _writing(path), _bar("download", "B") as progress:
+        download(file, arguments.folder, progress=progress)
+    print(f"{path}: {_bytes(path.stat().st_size)}")
+
+
+def _list_files(folder: Path) -> None:
+    for file in KNOWN_FILES:
+        there = "there" if (folder / file.name).exists() else "missing"
+        print(f"{file.name:36} {file.kind:12} {_bytes(file.size):>8}  {there:8} {file.licence}")
+    print(f"folder: {folder.absolute()}")
+
+
+def _bytes(size: int | None) -> str:
+    return "unknown" if size is None else f"{tqdm.format_sizeof(size)}B"
+
+
 def _add_encode(parser: argparse.ArgumentParser) -> None:
     _add_capture(parser)
     parser.add_argument("--out", required=True, type=Path, help="scene file to write (.safetensors)")
@@ -278,6 +315,14 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_convert)
 
 
+def _add_download(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", help="a known file, with or without its suffix; or list, which shows them all")
+    parser.add_argument(
+        "--folder", type=Path, default=_MODEL_FOLDER, help=f"where it goes (default {_MODEL_FOLDER.as_posix()})"
+    )
+    parser.set_defaults(run=_download)
+
+
 def _add_capture(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "capture", help="transforms.json, COLMAP folder, RealEstate10K text, or folder with cameras.json"
@@ -299,6 +344,7 @@ def _parser() -> argparse.ArgumentParser:
     info = commands.add_parser("info", help="what a checkpoint or scene file holds")
     info.add_argument("file")
     info.set_defaults(run=_info)
+    _add_download(commands.add_parser("download", help="released weights -> a folder"))
     return parser
 
 

@@ -306,6 +306,7 @@ def upload(comfy, path):
         ("SceneTok_LoadViews", {"capture": "/etc/passwd"}, "is not inside"),
         ("SceneTok_LoadViews", {"capture": "nowhere"}, "no capture 'nowhere'"),
         ("SceneTok_LoadModel", {"model": "../secret.safetensors"}, "no model"),
+        ("SceneTok_LoadModel", {"model": "va-wan_dl3dv.ckpt"}, "scenetok_core download va-wan_dl3dv.ckpt --folder"),
         ("SceneTok_CameraTrajectory", {"frames": 0}, "Value 0 smaller than min of 1"),
         ("SceneTok_CameraTrajectory", {"preset": "teleport"}, "unknown trajectory 'teleport'"),
         ("SceneTok_SaveTokens", {"filename_prefix": "../../elsewhere"}, "is not inside"),
