@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,12 +39,25 @@ class SceneGenerator:
     ) -> SceneGenerator:
         """Load a checkpoint; arguments and errors as `SceneTok.load`."""
         state, config, metadata = load_checkpoint(path, SceneGenConfig)
-        dtype = dtype or default_dtype(device)
         folders = [Path(path).parent] if folders is None else folders
+        return cls.assemble(state, config, metadata["model_hash"], folders, device, dtype)
+
+    @classmethod
+    def assemble(
+        cls,
+        state: Mapping[str, Tensor],
+        config: SceneGenConfig,
+        digest: str,
+        folders: Sequence[Path],
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+    ) -> SceneGenerator:
+        """A generator of weights that have been read; arguments and errors as `SceneTok.assemble`."""
+        dtype = dtype or default_dtype(device)
         autoencoder = load_autoencoder(config.context_autoencoder, folders, device, dtype)
         config.check_latents(autoencoder.spec)
         networks = load_networks(state, config, dtype).to(device)
-        return cls(config, networks, autoencoder, metadata["model_hash"])
+        return cls(config, networks, autoencoder, digest)
 
     @property
     def modules(self) -> list[nn.Module]:

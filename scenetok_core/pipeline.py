@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,8 +54,24 @@ class SceneTok:
                 fit together, or an autoencoder's weights are not found.
         """
         state, config, metadata = load_checkpoint(path)
-        dtype = dtype or default_dtype(device)
         folders = [Path(path).parent] if folders is None else folders
+        return cls.assemble(state, config, metadata["model_hash"], folders, device, dtype)
+
+    @classmethod
+    def assemble(
+        cls,
+        state: Mapping[str, Tensor],
+        config: SceneTokConfig,
+        digest: str,
+        folders: Sequence[Path],
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+    ) -> SceneTok:
+        """A model of weights that have been read, with its autoencoders; `digest` is their `model_hash`.
+
+        Other arguments and errors as `load`.
+        """
+        dtype = dtype or default_dtype(device)
         context, target = (
             load_autoencoder(name, folders, device, dtype)
             for name in (config.context_autoencoder, config.target_autoencoder)
@@ -66,7 +82,7 @@ class SceneTok:
             networks=load_networks(state, config, dtype).to(device),
             context_autoencoder=context,
             target_autoencoder=target,
-            hash=metadata["model_hash"],
+            hash=digest,
         )
 
     @property

@@ -25,6 +25,7 @@ from .configs import (
 )
 
 T = TypeVar("T")
+C = TypeVar("C", bound=ModelConfig)
 Shapes = Mapping[str, Sequence[int]]
 
 _DL3DV_FOCAL = (15.0, 8.4375)  # 3840 / 256 and 2160 / 256, as trained, whatever the size of the pictures
@@ -128,12 +129,16 @@ def choose_preset(shapes: Shapes, file: str = "", preset: str | None = None) -> 
     if preset is not None:
         if preset not in PRESETS:
             raise ValueError(f"unknown preset {preset!r}; choose one of {', '.join(PRESETS)}")
-        null_tokens = "denoiser.null_tokens" in shapes
-        config = PRESETS[preset]
-        if isinstance(config, SceneTokConfig):
-            return [dataclasses.replace(config, decoder=dataclasses.replace(config.decoder, null_tokens=null_tokens))]
-        return [config]
+        return [with_null_tokens(PRESETS[preset], shapes)]
     return sorted(recognise(shapes), key=lambda config: config.name.removeprefix(_LIKE) != file)
+
+
+def with_null_tokens(config: C, shapes: Shapes) -> C:
+    """`config` with null tokens if the tensors have them; released files differ in that."""
+    if isinstance(config, SceneGenConfig):
+        return config
+    decoder = dataclasses.replace(config.decoder, null_tokens="denoiser.null_tokens" in shapes)
+    return dataclasses.replace(config, decoder=decoder)
 
 
 def fit_preset(preset: ModelConfig, shapes: Shapes) -> ModelConfig:
