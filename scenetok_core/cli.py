@@ -1,4 +1,4 @@
-"""Command line: `python -m scenetok_core encode | render | leave-out | convert | download | info`."""
+"""Command line: `python -m scenetok_core encode | render | leave-out | convert | download | verify | info`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -19,19 +19,22 @@ from tqdm import tqdm
 
 from .captures import open_capture
 from .checkpoints import CHECKPOINT_FORMAT, load_scene, read_tensors, save_scene
-from .configs import convert
+from .configs import ModelConfig, SceneGenConfig, SceneTokConfig, convert
 from .convert import convert_checkpoint
 from .downloads import KNOWN_FILES, address_of, download, known_file, published_size
+from .generation import SceneGenerator
 from .leave_out import leave_out
 from .pipeline import SceneTok
 from .presets import PRESETS as MODELS
 from .sheets import save_image
 from .trajectories import PRESETS, make_trajectory, preset_options
-from .types import SceneTokens
+from .types import SceneTokens, Views
+from .verify import check_file, draw, find_files, load_generator, load_model, reconstruct
 from .video import write_video
 
 _DEVICES = "cuda" if torch.cuda.is_available() else "cpu"
 _MODEL_FOLDER = Path("models", "scenetok")  # as in ComfyUI
+_EXAMPLE = Path(__file__).resolve().parents[1] / "workflows" / "example_capture" / "transforms.json"
 _SCENES, _VIDEOS, _PICTURES = (".safetensors",), (".mp4",), (".png", ".jpg", ".webp")
 _MODELS = (".safetensors",)
 _DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
@@ -55,12 +58,16 @@ def _bar(label: str, unit: str = "step") -> Iterator[Callable[..., None]]:
         yield report
 
 
-def _model(arguments: argparse.Namespace) -> SceneTok:
+def _check_device(device: str) -> None:
     try:
-        torch.zeros(1, device=arguments.device).item()
+        torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError) as error:  # AssertionError: a torch without this kind of device
         reason = str(error).splitlines()[0]
-        raise ValueError(f"device {arguments.device!r} is not usable ({reason}); try --device cpu") from error
+        raise ValueError(f"device {device!r} is not usable ({reason}); try --device cpu") from error
+
+
+def _model(arguments: argparse.Namespace) -> SceneTok:
+    _check_device(arguments.device)
     return SceneTok.load(arguments.checkpoint, device=arguments.device)
 
 
@@ -171,18 +178,26 @@ def _leave_out(arguments: argparse.Namespace) -> None:
     if arguments.out is not None:
         _check_output(arguments.out, _PICTURES)
     model = _model(arguments)
-    capture = open_capture(arguments.capture)
-    with _bar("read", "picture") as progress:
-        views = capture.load(size=model.config.image_size, progress=progress)
+    views = _all_views(arguments.capture, model.config.image_size)
     with _bar("render") as progress:
         result = leave_out(model, views, arguments.every, seed=arguments.seed, progress=progress)
-    print(f"PSNR of {len(result.truth)} left-out views, from {len(result.inputs)} inputs ({len(views)} views in all)")
-    for name, value in result.scores().items():
-        print(f"{value:6.2f} dB  {name}")
+    _print_scores(len(result.truth), len(result.inputs), len(views), result.scores())
     if arguments.out is not None:
         with _writing(arguments.out):
             save_image(arguments.out, result.sheet())
         print(arguments.out)
+
+
+def _all_views(capture: str | Path, size: int) -> Views:
+    opened = open_capture(capture)
+    with _bar("read", "picture") as progress:
+        return opened.load(size=size, progress=progress)
+
+
+def _print_scores(left_out: int, inputs: int, views: int, scores: Mapping[str, float]) -> None:
+    print(f"PSNR of {left_out} left-out views, from {inputs} inputs ({views} views in all)")
+    for name, value in scores.items():
+        print(f"{value:6.2f} dB  {name}")
 
 
 def _convert(arguments: argparse.Namespace) -> None:
@@ -257,6 +272,97 @@ def _list_files(folder: Path) -> None:
     print(f"folder: {folder.absolute()}")
 
 
+def _verify(arguments: argparse.Namespace) -> None:
+    _check_every(arguments.every, 2)
+    if arguments.capture is None and not _EXAMPLE.is_file():
+        raise ValueError("no example capture beside the package; name one with --capture")
+    _check_device(arguments.device)
+    config, folder = MODELS[arguments.preset], arguments.folder
+    files = find_files(config, folder)
+    path, generator = _hashed(config, files, folder), None
+    if isinstance(config, SceneGenConfig):
+        with _loading(config):
+            generator = load_generator(config, path, arguments.device)
+        config = MODELS[config.scene_model]
+        others = find_files(config, folder)
+        if None in others.values():
+            print(f"no scene is drawn: {_missing(others, folder)}")
+            return
+        path = _hashed(config, others, folder, known=files)
+    assert isinstance(config, SceneTokConfig), "a scene generator draws for a SceneTok model"
+    with _loading(config):
+        model = load_model(config, path, arguments.device)
+    views = _all_views(arguments.capture or _EXAMPLE, config.image_size)
+    if generator is None:
+        _verify_model(model, views, arguments)
+    else:
+        _verify_generator(generator, model, views, arguments)
+
+
+def _verify_model(model: SceneTok, views: Views, arguments: argparse.Namespace) -> None:
+    with _bar("render") as progress:
+        figures = reconstruct(model, views, arguments.every, seed=arguments.seed, progress=progress)
+    _print_scores(figures.left_out, figures.inputs, len(views), figures.scores)
+    print(f"{figures.autoencoder:6.2f} dB  autoencoder {model.config.target_autoencoder} alone")
+    _print_cost(figures.seconds, figures.peak_memory)
+
+
+def _verify_generator(generator: SceneGenerator, model: SceneTok, views: Views, arguments: argparse.Namespace) -> None:
+    with _bar("draw") as progress:
+        figures = draw(generator, model, views, seed=arguments.seed, progress=progress)
+    print(f"one scene from the first of {len(views)} views")
+    print(f"tokens: mean {figures.token_mean:.4f}, standard deviation {figures.token_std:.4f}")
+    print(f"{figures.score:6.2f} dB  that view, rendered again")
+    _print_cost(figures.seconds, figures.peak_memory)
+
+
+def _missing(files: Mapping[str, Path | None], folder: Path) -> str:
+    names = [name for name, path in files.items() if path is None]
+    commands = "; ".join(f'python -m scenetok_core download {name} --folder "{folder}"' for name in names)
+    return f"{folder} lacks {', '.join(names)}; fetch with: {commands}"
+
+
+def _hashed(config: ModelConfig, files: Mapping[str, Path | None], folder: Path, known: Collection[str] = ()) -> Path:
+    """The file of the model, after the hashes of `files` (by published names, without the `known`) were printed.
+
+    Raises:
+        ValueError: a file is missing, or not what is recorded.
+    """
+    found = {name: path for name, path in files.items() if path is not None}
+    if len(found) < len(files):
+        raise ValueError(_missing(files, folder))
+    others = [path.name for name, path in found.items() if name not in known and not _print_hash(name, path)]
+    if others:
+        raise ValueError(f"not what is published: {', '.join(others)}; delete and download again")
+    return found[f"{config.name}.ckpt"]
+
+
+def _print_hash(name: str, path: Path) -> bool:
+    """Print the SHA-256 of a file by its published name; False if another one is recorded."""
+    with _bar("hash", "B") as progress:
+        check = check_file(path, known_file(name), progress)
+    print(f"{path} ({_bytes(path.stat().st_size)})")
+    print(f"  SHA-256   {check.sha256}")
+    if check.published not in (None, check.sha256):
+        print(f"  made of   {check.published}")
+    print(f"  recorded  {check.known or 'none'}")
+    return check.matches is not False
+
+
+@contextmanager
+def _loading(config: ModelConfig) -> Iterator[None]:
+    began = time.perf_counter()
+    yield
+    print(f"{config.name}: names and shapes as expected, loaded in {time.perf_counter() - began:.1f} s")
+
+
+def _print_cost(seconds: Mapping[str, float], peak_memory: int | None) -> None:
+    for stage, spent in seconds.items():
+        print(f"{spent:6.1f} s   {stage}")
+    if peak_memory is not None:
+        print(f"peak memory {_bytes(peak_memory)}")
+
+
 def _bytes(size: int | None) -> str:
     return "unknown" if size is None else f"{tqdm.format_sizeof(size)}B"
 
@@ -323,6 +429,21 @@ def _add_download(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_download)
 
 
+def _add_verify(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("preset", choices=list(MODELS), metavar="PRESET", help=f"one of {', '.join(MODELS)}")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=_MODEL_FOLDER,
+        help=f"where the files lie, converted or as published (default {_MODEL_FOLDER.as_posix()})",
+    )
+    parser.add_argument("--capture", type=Path, help="posed pictures to measure on (default: the example capture)")
+    parser.add_argument("--every", type=int, default=2, help="encode every n-th view, render those between (default 2)")
+    parser.add_argument("--seed", type=int, default=0, help="noise seed (default 0)")
+    _add_device(parser)
+    parser.set_defaults(run=_verify)
+
+
 def _add_capture(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "capture", help="transforms.json, COLMAP folder, RealEstate10K text, or folder with cameras.json"
@@ -331,6 +452,10 @@ def _add_capture(parser: argparse.ArgumentParser) -> None:
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", required=True, help="model checkpoint (.safetensors)")
+    _add_device(parser)
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default=_DEVICES, help=f"torch device (default {_DEVICES})")
 
 
@@ -345,6 +470,7 @@ def _parser() -> argparse.ArgumentParser:
     info.add_argument("file")
     info.set_defaults(run=_info)
     _add_download(commands.add_parser("download", help="released weights -> a folder"))
+    _add_verify(commands.add_parser("verify", help="released weights: hash, load, and a reconstruction in figures"))
     return parser
 
 
