@@ -46,7 +46,7 @@ test: $(STAMP)
 check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/pylint --disable=all --enable=duplicate-code scenetok_core nodes training scripts tests
+	$(BIN)/pylint --disable=all --enable=duplicate-code scenetok_core nodes training scripts benchmarks tests
 	$(BIN)/pyright
 	$(MAKE) test
 

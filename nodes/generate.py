@@ -13,6 +13,7 @@ from ..scenetok_core.generation import SceneGenerator
 from . import folders
 from .devices import DTYPES, ManagedGenerator, ManagedModel, load_managed
 from .sockets import (
+    MODEL_SOLVER,
     GeneratorSocket,
     ModelSocket,
     NodeProgress,
@@ -21,6 +22,8 @@ from .sockets import (
     fault,
     known,
     read_cameras,
+    read_solver,
+    solver_input,
     views_from_sockets,
 )
 
@@ -171,6 +174,7 @@ class SceneGenSample(io.ComfyNode):
                     tooltip="Seed of the first scene; the others count up from it.",
                 ),
                 io.Int.Input("scenes", default=1, min=1, max=64, tooltip="Number of scenes to draw (1 to 64)."),
+                solver_input(),
             ],
             outputs=[
                 SceneTokensSocket.Output(
@@ -195,6 +199,7 @@ class SceneGenSample(io.ComfyNode):
         scene_scale: float,
         seed: int,
         scenes: int,
+        solver: str = MODEL_SOLVER,
     ) -> io.NodeOutput:
         """Draw on the compute device; cancellable within a step."""
         views, wanted, progress = views_from_sockets(images, cameras), read_cameras(path), NodeProgress()
@@ -209,6 +214,7 @@ class SceneGenSample(io.ComfyNode):
                 steps=steps or None,
                 guidance=guidance or None,
                 shift=shift or None,
+                solver=read_solver(solver),
                 generator=torch.Generator().manual_seed(number),
                 progress=lambda done, total, _, i=i: progress(i * total + done, scenes * total),
             )

@@ -10,6 +10,7 @@ from comfy_api.latest import InputImpl, Types, io
 from ..scenetok_core.uncertainty import as_mask, heat_map, render_uncertainty
 from .devices import ManagedModel
 from .sockets import (
+    MODEL_SOLVER,
     ModelSocket,
     NodeProgress,
     SceneCamerasSocket,
@@ -17,7 +18,9 @@ from .sockets import (
     image_from_frames,
     known,
     read_cameras,
+    read_solver,
     read_tokens,
+    solver_input,
 )
 
 _FINEST_FPS = 1001  # largest denominator of a frame rate, as in 30000/1001
@@ -75,6 +78,7 @@ class RenderTrajectory(io.ComfyNode):
                     step=1.0,
                     tooltip="Frames per second of the video (1 to 240).",
                 ),
+                solver_input(),
             ],
             outputs=[
                 io.Image.Output(display_name="images", tooltip="The frames as a batch, one per camera; values 0 to 1."),
@@ -93,6 +97,7 @@ class RenderTrajectory(io.ComfyNode):
         guidance: float,
         seed: int,
         fps: float,
+        solver: str = MODEL_SOLVER,
     ) -> io.NodeOutput:
         """Render on the compute device; cancellable within a step."""
         scene, path = read_tokens(tokens), read_cameras(cameras)
@@ -102,6 +107,7 @@ class RenderTrajectory(io.ComfyNode):
             path,
             steps=steps or None,
             guidance=guidance or None,
+            solver=read_solver(solver),
             generator=torch.Generator().manual_seed(seed),
             progress=NodeProgress(),
         )

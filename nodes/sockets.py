@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 import comfy.model_management
 import comfy.utils
@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..scenetok_core import Cameras, SceneTokens, Views
+from ..scenetok_core.configs import SolverName
 from ..scenetok_core.sheets import to_image
 
 SceneTokensSocket = io.Custom("SCENE_TOKENS")
@@ -21,6 +22,7 @@ SceneCamerasSocket = io.Custom("SCENE_CAMERAS")
 ModelSocket = io.Custom("SCENETOK_MODEL")
 GeneratorSocket = io.Custom("SCENEGEN_MODEL")
 
+MODEL_SOLVER = "model"  # choice of `solver_input`
 _PREVIEW_PIXELS = 512
 _PREVIEW_FRAMES = 9
 _PREVIEW_EVERY_S = 0.3
@@ -31,6 +33,24 @@ def known(make: Callable[..., Any], **options: Any) -> dict[str, Any]:
     """Those of `options` that the running ComfyUI accepts; newer ones would stop an older version."""
     parameters = inspect.signature(make).parameters
     return {name: value for name, value in options.items() if name in parameters}
+
+
+def solver_input() -> io.Combo.Input:
+    """The choice of a solver; optional, so that workflows from before it was offered still run."""
+    return io.Combo.Input(
+        "solver",
+        options=[MODEL_SOLVER, *get_args(SolverName)],
+        default=MODEL_SOLVER,
+        optional=True,
+        tooltip="How a step follows the flow.\n- model: the model's own solver\n- euler: the reference\n- ab2: second "
+        "order, as fast; closer to the result of many steps where a model's flow is smooth",
+        **known(io.Combo.Input, advanced=True),
+    )
+
+
+def read_solver(choice: str) -> str | None:
+    """The solver that `solver_input` chose; None: the model's own."""
+    return None if choice == MODEL_SOLVER else choice
 
 
 def fault(check: Callable[[str], object], value: str | None) -> bool | str:

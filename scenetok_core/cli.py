@@ -12,14 +12,14 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import torch
 from tqdm import tqdm
 
 from .captures import open_capture
 from .checkpoints import CHECKPOINT_FORMAT, load_scene, read_tensors, save_scene
-from .configs import ModelConfig, SceneGenConfig, SceneTokConfig, convert
+from .configs import ModelConfig, SceneGenConfig, SceneTokConfig, SolverName, convert
 from .convert import convert_checkpoint
 from .downloads import KNOWN_FILES, address_of, download, known_file, published_size
 from .generation import SceneGenerator
@@ -164,6 +164,7 @@ def _render(arguments: argparse.Namespace) -> None:
             cameras,
             steps=arguments.steps,
             guidance=arguments.guidance,
+            solver=arguments.solver,
             generator=torch.Generator().manual_seed(arguments.seed),
             progress=progress,
         )
@@ -395,6 +396,7 @@ def _add_render(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", type=int, default=48, help="frames to render (default 48)")
     parser.add_argument("--steps", type=int, help="sampling steps; 1 is the posterior mean (default: the model's)")
     parser.add_argument("--guidance", type=float, help="classifier-free guidance (default: the model's)")
+    parser.add_argument("--solver", choices=get_args(SolverName), help="of the flow (default: the model's)")
     parser.add_argument("--seed", type=int, default=0, help="noise seed (default 0)")
     parser.add_argument("--fps", type=float, default=24.0, help="frames per second of the video (default 24)")
     parser.add_argument("--out", required=True, type=Path, help="video file to write (.mp4)")

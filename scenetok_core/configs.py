@@ -20,6 +20,7 @@ T = TypeVar("T")
 RayOrder = Literal["t ph pw c", "ph pw t c"]
 Prediction = Literal["v", "x"]
 ScheduleName = Literal["full_sequence", "autoregressive", "pyramid"]
+SolverName = Literal["euler", "ab2"]
 
 
 def require(condition: bool, message: str) -> None:
@@ -134,6 +135,7 @@ class SamplingConfig:
     clean_targets: int = 4  # finished latents kept as context when the window slides
     schedule: ScheduleName = "full_sequence"
     uncertainty: int = 1  # pyramid schedule: steps between the starts of neighbouring latents
+    solver: SolverName = "euler"  # ab2: second order, at the same cost (docs/solvers.md)
 
     def __post_init__(self) -> None:
         _require_positive("sampling.", self, "steps shift window")

@@ -94,6 +94,7 @@ class SceneGenerator:
         steps: int | None = None,
         guidance: float | None = None,
         shift: float | None = None,
+        solver: str | None = None,
         generator: torch.Generator | None = None,
         progress: Progress | None = None,
     ) -> SceneTokens:
@@ -107,6 +108,7 @@ class SceneGenerator:
             steps: sampling steps. None: the generator's default.
             guidance: classifier-free guidance, 1 is off. None: the generator's default.
             shift: timestep shift. None: the generator's default.
+            solver: "euler" or "ab2" (`sampling.denoise`). None: the generator's default.
             generator: CPU generator of the noise; None is a fresh one with seed 0.
             progress: called after every step with a preview of the tokens [1, N, D]; may raise to cancel.
 
@@ -145,6 +147,7 @@ class SceneGenerator:
             noise,
             schedule,
             guidance=sampling.guidance if guidance is None else guidance,
+            solver=solver or sampling.solver,
             progress=progress,
         )
         return SceneTokens(

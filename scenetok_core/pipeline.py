@@ -202,6 +202,7 @@ class SceneTok:
         steps: int | None = None,
         guidance: float | None = None,
         shift: float | None = None,
+        solver: str | None = None,
         generator: torch.Generator | None = None,
         progress: Progress | None = None,
     ) -> Tensor:
@@ -213,6 +214,7 @@ class SceneTok:
             steps: sampling steps per window; 1 gives the posterior mean. None: the model's default.
             guidance: classifier-free guidance, 1 is off. None: the model's default.
             shift: timestep shift of the schedule. None: the model's default.
+            solver: "euler" or "ab2" (`sampling.denoise`). None: the model's default.
             generator: CPU generator of the noise, so that results do not depend on the device; None is one with seed 0.
             progress: called after every step with a preview of the frames; may raise to cancel.
 
@@ -239,6 +241,7 @@ class SceneTok:
             noise,
             schedule,
             guidance=self.config.sampling.guidance if guidance is None else guidance,
+            solver=solver or self.config.sampling.solver,
             progress=progress and self._with_frames(progress, frames),
         )
         return self.target_autoencoder.decode(latents)[0, :frames].float().cpu()

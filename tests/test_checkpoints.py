@@ -230,6 +230,7 @@ def test_configurations_are_read_strictly():
         ({"compressor": {"hiden": 3}}, "unknown setting compressor.hiden"),
         ({"context_focal": [1.0]}, "context_focal must have 2 entries"),
         ({"sampling": {"schedule": "spiral"}}, "sampling.schedule must be one of"),
+        ({"sampling": {"solver": "heun"}}, "sampling.solver must be one of .'euler', 'ab2'., got 'heun'"),
         ({"compressor": {"hidden": 30, "heads": 4}}, "must divide by heads"),
         ({"compressor": {"heads": 0}}, "compressor.heads must be positive, got 0"),
         ({"decoder": {"ray_patch": 0}}, "decoder.ray_patch must be positive, got 0"),
@@ -251,7 +252,7 @@ def test_a_configuration_from_before_a_setting_existed_is_read(tmp_path):
     path = small.checkpoint(tmp_path)
     tensors, metadata = read_tensors(path)
     plain = json.loads(metadata["config"])
-    del plain["sampling"]["uncertainty"]
+    del plain["sampling"]["uncertainty"], plain["sampling"]["solver"]
     save_file(tensors, path, {**metadata, "config": json.dumps(plain)})
     assert load_checkpoint(path)[1].sampling == SamplingConfig(steps=3, window=4, clean_targets=1, uncertainty=1)
 

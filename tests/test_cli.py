@@ -83,6 +83,14 @@ def test_render_writes_a_video_and_a_seed_decides_it(files, capsys):
     assert messages(printed.err) == []
 
 
+def test_the_solver_is_an_option(files):
+    videos = {}
+    for name, options in {"model": [], "euler": ["--solver", "euler"], "ab2": ["--solver", "ab2"]}.items():
+        assert render(files, *options, out=f"{name}.mp4") == 0
+        videos[name] = read_video_frames(files / f"{name}.mp4")[0]
+    assert torch.equal(videos["model"], videos["euler"]) and not torch.equal(videos["model"], videos["ab2"])
+
+
 def test_info_describes_a_checkpoint(files, capsys):
     assert main(["info", str(files / "model.safetensors")]) == 0
     told = json.loads(capsys.readouterr().out)
@@ -203,7 +211,15 @@ def test_bad_input_gives_one_line_and_leaves_nothing(files, capsys, command, mes
     assert sorted(files.rglob("*")) == before
 
 
-@pytest.mark.parametrize("arguments", [[], ["decode"], ["render", "scene.safetensors", "--trajectory", "teleport"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["decode"],
+        ["render", "scene.safetensors", "--trajectory", "teleport"],
+        ["render", "scene.safetensors", "--solver", "heun"],
+    ],
+)
 def test_wrong_usage_is_explained(capsys, arguments):
     with pytest.raises(SystemExit) as stopped:
         main(arguments)

@@ -104,6 +104,11 @@ def generated(networks):
     return sample_tokens(model, conditioning, draw(1, TOKENS, TOKEN_DIM, seed=3), schedule, guidance=3.0)
 
 
+def assert_same(a, b):
+    """Equal up to rounding: weights read from a file lie elsewhere in memory, and sums then run in another order."""
+    torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("extra", [None, Settings(lr=1.0)], ids=["tensors only", "with objects"])
 def test_a_released_checkpoint_computes_the_same_after_conversion(tmp_path, extra):
     config = small_config()
@@ -116,7 +121,7 @@ def test_a_released_checkpoint_computes_the_same_after_conversion(tmp_path, extr
     assert configs[0] == config
     tensors, got, metadata = load_checkpoint(target)
     assert got == config and tensors.keys() == state.keys()
-    assert torch.equal(rendered(load_networks(tensors, got), 2.0), rendered(load_networks(state, config), 2.0))
+    assert_same(rendered(load_networks(tensors, got), 2.0), rendered(load_networks(state, config), 2.0))
     assert metadata["source"] == "any name.ckpt"
     assert metadata["source_sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
     assert reports[-1] == (source.stat().st_size,) * 2
@@ -133,7 +138,7 @@ def test_a_scene_generator_computes_the_same_after_conversion(tmp_path, extra):
     assert configs[0] == config and len(configs) == 3
     tensors, got, _ = load_checkpoint(target, SceneGenConfig)
     assert got == config and tensors.keys() == state.keys()
-    assert torch.equal(generated(load_networks(tensors, got)), generated(load_networks(state, config)))
+    assert_same(generated(load_networks(tensors, got)), generated(load_networks(state, config)))
     with pytest.raises(ValueError, match=r"out\.safetensors is a scene generator, not a SceneTok model"):
         load_checkpoint(target, SceneTokConfig)
     with pytest.raises(ValueError, match="is a SceneTok model, not a scene generator"):
@@ -159,7 +164,7 @@ def test_a_checkpoint_without_null_tokens_renders_but_refuses_guidance(tmp_path)
     tensors, config, _ = load_checkpoint(tmp_path / "out.safetensors")
     networks = load_networks(tensors, config)
     assert config.decoder.null_tokens is False
-    assert torch.equal(rendered(networks), rendered(load_networks(state_of(small_config()), small_config())))
+    assert_same(rendered(networks), rendered(load_networks(state_of(small_config()), small_config())))
     with pytest.raises(ValueError, match="no null_tokens, so guidance is not possible"):
         rendered(networks, guidance=2.0)
 

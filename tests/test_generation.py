@@ -118,3 +118,9 @@ def test_what_does_not_fit_is_refused(generator, model, folder):
         SceneTok.load(folder / "generator.safetensors")
     with pytest.raises(ValueError, match="at least one latent and one step"):
         generator.generate(small.views(1), path, model, steps=0)
+
+
+def test_the_solver_can_be_chosen(generator, model):
+    views, path = small.views(1), small.cameras(5)
+    default, euler, second = (generator.generate(views, path, model, solver=name) for name in (None, "euler", "ab2"))
+    assert torch.equal(default.tokens, euler.tokens) and not torch.equal(default.tokens, second.tokens)

@@ -208,6 +208,17 @@ def largest_difference(left, right):
     return max(abs(a - b) for a, b in pairs)
 
 
+def test_the_solver_is_chosen_and_prompts_without_one_still_run(comfy, run, prompt):
+    save_images = {"class_type": "SaveImage", "inputs": {"images": [RENDER, 0], "filename_prefix": "solver"}}
+    pictures = {}
+    for solver in (None, "euler", "ab2"):
+        done = run(edited({**prompt, "9": save_images}, SceneTok_RenderTrajectory={"solver": solver, "seed": 3}))
+        assert done.status == "execution_success", done.error
+        files = [saved_file(comfy, item) for item in done.outputs["9"]["images"]]
+        pictures[solver] = [Image.open(file).convert("RGB").tobytes() for file in files]
+    assert pictures[None] == pictures["euler"] != pictures["ab2"]
+
+
 def test_a_path_from_the_cameras_of_the_tokens(run, prompt):
     done = run(edited(prompt, SceneTok_CameraTrajectory={"cameras": None, "tokens": [ENCODE, 0], "preset": "orbit"}))
     assert done.status == "execution_success", done.error
@@ -328,6 +339,7 @@ def test_constants_that_cannot_work_are_refused_before_anything_runs(run, prompt
     ("node", "inputs", "message"),
     [
         ("SceneTok_LoadModel", {"dtype": "int4"}, "unknown dtype 'int4'"),
+        ("SceneTok_RenderTrajectory", {"solver": "heun"}, "unknown solver 'heun'; choose one of ['ab2', 'euler']"),
         ("SceneTok_CameraTrajectory", {"cameras": None}, "connect cameras, or tokens"),
         ("SceneTok_CameraTrajectory", {"preset": "keyframes", "keyframes": "[{]"}, "not valid JSON"),
         ("SceneTok_EncodeViews", {"reference": VIEWS}, "reference view must be between"),
@@ -572,7 +584,7 @@ def test_scenes_are_drawn_from_one_picture(comfy, run, picture):
     assert first.meta["generator"] == "small-generator"
     progress = [data["value"] for data in done.of_type("progress") if data["node"] == "6"]
     assert progress == sorted(progress) and progress[-1] == 4
-    again = run(generation(picture, seed=1, scenes=1))
+    again = run(generation(picture, seed=1, scenes=1, solver="euler"))
     (alone,) = again.outputs["7"]["scenes"]
     assert torch.equal(load_scene(saved_file(comfy, alone)).tokens, second.tokens)
 

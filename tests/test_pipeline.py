@@ -1,5 +1,7 @@
 """Views in, tokens, frames out: what a user of `SceneTok` relies on."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -161,3 +163,17 @@ def test_the_slant_of_a_pyramid_schedule_is_a_setting_of_the_model(tmp_path):
         assert torch.equal(model.schedule(9, steps=steps).sigma, want.sigma)
     other = make_schedule("pyramid", **settings, steps=4).sigma
     assert not torch.equal(model.schedule(9).sigma[: len(other)], other[: len(model.schedule(9).sigma)])
+
+
+def test_the_solver_is_a_setting_of_the_model_and_of_a_call(tmp_path):
+    sampling = dataclasses.replace(small.config().sampling, solver="ab2")
+    second = SceneTok.load(small.checkpoint(tmp_path, "second.safetensors", sampling=sampling))
+    first = SceneTok.load(small.checkpoint(tmp_path))
+    scene, path = first.encode(small.views()), small.cameras(5)
+    euler = first.render(scene, path)
+    assert torch.equal(first.render(scene, path, solver="euler"), euler)
+    assert torch.equal(second.render(scene, path, solver="euler"), euler)
+    assert not torch.equal(second.render(scene, path), euler)
+    assert torch.equal(first.render(scene, path, solver="ab2"), second.render(scene, path))
+    with pytest.raises(ValueError, match="unknown solver 'heun'"):
+        first.render(scene, path, solver="heun")

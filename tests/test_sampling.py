@@ -1,5 +1,7 @@
 """Schedules and the sampling loop."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -8,6 +10,7 @@ from scenetok_core.sampling import Schedule, denoise, make_schedule
 
 SETTINGS = {"horizon": 9, "steps": 4, "window": 5, "clean_targets": 2}
 NAMES = ["full_sequence", "autoregressive", "pyramid"]
+MEAN, SPREAD = 0.7, 0.5  # of the Gaussian data whose flow is known
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -126,3 +129,71 @@ def test_noise_must_fit_the_schedule():
     schedule = Schedule(torch.tensor([[1.0], [0.0]]), torch.ones(2, 1, dtype=torch.bool))
     with pytest.raises(ValueError, match="1 latents, the noise has 2"):
         denoise(lambda x, t, window: x, torch.randn(1, 2, 2), schedule)
+
+
+def gaussian_velocity(x, t, window):
+    """E[noise - data | x] for data of `MEAN` and `SPREAD`; the flow from noise z ends at MEAN + SPREAD z."""
+    t = t.double()[..., None]
+    slope = (t - (1 - t) * SPREAD**2) / (((1 - t) * SPREAD) ** 2 + t**2)
+    return slope * (x - (1 - t) * MEAN) - MEAN
+
+
+def gaussian_noise(latents):
+    return torch.randn(1, latents, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(("solver", "order"), [("euler", 1), ("ab2", 2)])
+@pytest.mark.parametrize("name", NAMES)
+def test_the_error_falls_with_the_order_of_the_solver(name, solver, order):
+    noise, errors = gaussian_noise(9), []
+    for steps in (16, 32, 64):
+        schedule = make_schedule(name, **{**SETTINGS, "steps": steps}, uncertainty=steps // 2, shift=0.7)
+        result = denoise(gaussian_velocity, noise, schedule, solver=solver)
+        errors.append((result - MEAN - SPREAD * noise).abs().mean().item())
+    for coarse, fine in pairwise(errors):
+        assert coarse / fine == pytest.approx(2**order, rel=0.05)
+
+
+def test_every_solver_evaluates_the_velocity_once_per_step():
+    schedule = make_schedule("full_sequence", **SETTINGS)
+    for solver in ("euler", "ab2"):
+        calls = []
+        denoise(
+            lambda x, t, window, calls=calls: calls.append(window) or x, torch.randn(1, 9, 2), schedule, None, solver
+        )
+        assert len(calls) == schedule.steps
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_step_is_the_same_for_all_solvers(name):
+    noise, schedule = gaussian_noise(9), make_schedule(name, **{**SETTINGS, "steps": 1})
+    euler, other = (denoise(gaussian_velocity, noise, schedule, solver=solver) for solver in ("euler", "ab2"))
+    assert torch.equal(euler, other)
+
+
+@pytest.mark.parametrize(("last_window", "same"), [([True, True, False], False), ([False, True, True], True)])
+def test_the_step_after_a_window_moved_is_eulers(last_window, same):
+    sigma = torch.tensor([[1.0, 1.0, 1.0], [0.0, 0.5, 1.0], [0.0, 0.0, 1.0]])
+    active = torch.tensor([[True, True, False], last_window, last_window])
+    schedule, noise = Schedule(sigma, active), gaussian_noise(3)
+    euler, other = (denoise(gaussian_velocity, noise, schedule, solver=solver) for solver in ("euler", "ab2"))
+    assert torch.equal(euler, other) == same
+
+
+def test_latents_that_are_given_or_rest_do_not_disturb_the_second_order_solver():
+    given, early, late = [0.0] * 5, [1.0, 0.7, 0.3, 0.0, 0.0], [1.0, 1.0, 0.7, 0.3, 0.0]
+    noise = gaussian_noise(3)
+
+    def solve(*levels):
+        sigma = torch.tensor(levels).T
+        schedule = Schedule(sigma, torch.ones(sigma.shape, dtype=torch.bool))
+        return denoise(gaussian_velocity, noise[:, -len(levels) :], schedule, solver="ab2")
+
+    together = solve(given, early, late)
+    assert torch.equal(together[:, 0], noise[:, 0])
+    assert torch.equal(together[:, 2:], solve(early[:4])), "a latent's first step is its own, whenever it begins"
+
+
+def test_unknown_solvers_are_refused():
+    with pytest.raises(ValueError, match=r"unknown solver 'heun'; choose one of \['ab2', 'euler'\]"):
+        denoise(gaussian_velocity, gaussian_noise(9), make_schedule("pyramid", **SETTINGS), solver="heun")

@@ -48,6 +48,7 @@ def sample_latents(
     schedule: Schedule,
     *,
     guidance: float = 1.0,
+    solver: str = "euler",
     progress: Progress | None = None,
 ) -> Tensor:
     """Target latents [B, L, C, h, w] by rectified flow; scene keys and values once, ray embeddings once per window."""
@@ -68,4 +69,4 @@ def sample_latents(
         unconditional = to_velocity(decoder(noisy, t, embedded[key], null), kind, noisy, level)
         return guide(v, unconditional, guidance)
 
-    return denoise(velocity, noise, schedule, progress)
+    return denoise(velocity, noise, schedule, progress, solver)

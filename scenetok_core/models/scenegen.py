@@ -149,6 +149,7 @@ def sample_tokens(
     schedule: Schedule,  # of one latent: all tokens of a scene share their noise level
     *,
     guidance: float = 1.0,
+    solver: str = "euler",
     progress: Progress | None = None,
 ) -> Tensor:
     """Scene tokens [B, N, D] by rectified flow, as the compressor gives them (`token_scale` is divided out).
@@ -169,4 +170,4 @@ def sample_tokens(
         assert progress is not None and clean is not None, "denoise always offers its clean estimate"
         progress(done, total, lambda: clean()[:, 0] / scale)
 
-    return denoise(velocity, noise[:, None], schedule, progress and report)[:, 0] / scale
+    return denoise(velocity, noise[:, None], schedule, progress and report, solver)[:, 0] / scale
