@@ -1,6 +1,8 @@
 """The network parts against slow twins and the properties the method relies on."""
 
 import math
+import sys
+from types import ModuleType
 
 import pytest
 import torch
@@ -8,7 +10,9 @@ import torch
 from scenetok_core.autoencoders import LatentSpec, PatchAutoencoder, build_autoencoder
 from scenetok_core.configs import DecoderConfig
 from scenetok_core.models.decoder import Decoder
+from scenetok_core.models.dit import side_by_side
 from scenetok_core.models.networks import Networks
+from scenetok_core.nn import attention as attentions
 from scenetok_core.nn.attention import Attention, attend, use_attention
 from scenetok_core.nn.rope import AxialRope, axis_pairs
 from tests import small
@@ -100,6 +104,40 @@ def test_kept_keys_and_values_equal_fresh_ones():
     assert torch.equal(attention(x, kept), attention(x, attention.keys_values(context)))
 
 
+class OnGpu(torch.Tensor):
+    """Says that it is on a GPU."""
+
+    is_cuda = True  # type: ignore[assignment]
+
+
+def test_flash_attention_is_used_where_it_can(monkeypatch):
+    calls = []
+
+    def flash(q, k, v):  # [B, L, H, D], as flash-attn has it
+        calls.append(q.dtype)
+        return slow_attention(*(x.transpose(1, 2).as_subclass(torch.Tensor) for x in (q, k, v))).transpose(1, 2)
+
+    monkeypatch.setattr(attentions, "_flash_attention", lambda: flash)
+    q, k, v = (torch.randn(2, HEADS, length, HEAD_DIM, dtype=torch.bfloat16) for length in (3, LENGTH, LENGTH))
+    on_gpu = [x.as_subclass(OnGpu) for x in (q, k, v)]
+    assert torch.allclose(attend(*on_gpu).float(), slow_attention(q, k, v).float(), atol=0.02)
+    assert calls == [torch.bfloat16]
+    attend(*on_gpu, torch.zeros(1, 1, 1, LENGTH))
+    attend(*(x.float().as_subclass(OnGpu) for x in (q, k, v)))
+    attend(q, k, v)
+    assert len(calls) == 1, "a bias, float32 and a CPU are torch's"
+
+
+@pytest.mark.parametrize("error", [ImportError, OSError, RuntimeError])
+def test_a_broken_flash_attention_is_none(monkeypatch, error):
+    class Broken(ModuleType):
+        def __getattr__(self, name):
+            raise error("built for another torch")
+
+    monkeypatch.setitem(sys.modules, "flash_attn", Broken("flash_attn"))
+    assert attentions._flash_attention.__wrapped__() is None
+
+
 def test_token_order_carries_no_meaning(networks):
     given = example()
     shuffle = torch.randperm(small.TOKENS, generator=torch.Generator().manual_seed(1))
@@ -126,6 +164,17 @@ def test_posterior_mean_and_samples(networks):
     spread = torch.exp(0.5 * posterior.logvar)
     assert ((draws.mean(0) - posterior.mean).abs() < 6 * spread / 20).all()
     assert torch.allclose(draws.std(0) / spread, torch.ones_like(spread), atol=0.2)
+
+
+def test_two_contexts_side_by_side_are_two_passes(networks):
+    given, decoder = example(), networks.denoiser
+    rays = decoder.embed_rays(given["packed_rays"])
+    contexts = decoder.condition(torch.randn(2, small.TOKENS, small.TOKEN_DIM)), decoder.null_condition(2)
+    joined, bias = side_by_side(*contexts)
+    twice = (torch.cat([part, part]) for part in (given["noisy"], given["t"], rays))
+    halves = decoder(*twice, joined, bias).chunk(2)
+    for half, context in zip(halves, contexts, strict=True):
+        assert torch.allclose(half, decoder(given["noisy"], given["t"], rays, context), atol=TOLERANCE)
 
 
 def test_guidance_without_null_tokens_is_refused():

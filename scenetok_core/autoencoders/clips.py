@@ -111,6 +111,15 @@ def load_published(
     shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
     own = {name: state[published].reshape(shapes[name]) for name, (published, _) in layout.items()}
     assign_weights(network, own, dtype)
+    _channels_last(network)
+
+
+def _channels_last(network: nn.Module) -> None:
+    """Lay out the kernels of half-precision convolutions as matrix units want them; a float32 one may lose by it."""
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    for tensor in network.parameters():
+        if tensor.ndim in formats and tensor.dtype in (torch.bfloat16, torch.float16):
+            tensor.data = tensor.data.contiguous(memory_format=formats[tensor.ndim])
 
 
 def need_diffusers(error: Exception, autoencoder: str) -> ImportError:

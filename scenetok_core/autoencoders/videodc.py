@@ -13,7 +13,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange, reduce, repeat
+from einops import rearrange, reduce
 from torch import Tensor, nn
 
 from .base import LatentSpec
@@ -133,10 +133,9 @@ class ChannelNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Keeps shape and dtype."""
-        wide = x.float()
-        normed = wide * torch.rsqrt(wide.square().mean(dim=1, keepdim=True) + _NORM_EPS)
+        square = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=torch.float32).square() / x.shape[1]
         weight, bias = (p.view(-1, 1, 1, 1) for p in (self.weight, self.bias))
-        return normed.to(x.dtype) * weight + bias
+        return torch.addcmul(bias, (x * torch.rsqrt(square + _NORM_EPS)).to(x.dtype), weight)
 
 
 class Conv(nn.Module):
@@ -266,7 +265,7 @@ class Upsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, channels, T, H, W] -> [N, out, T * frames, 2 H, 2 W]."""
-        return self.conv(repeat(x, "n c t h w -> n c (t p) (h 2) (w 2)", p=self.frames))
+        return self.conv(F.interpolate(x, scale_factor=(self.frames, 2, 2)))
 
 
 def _fold(out: int, frames: int, side: int) -> Callable[[Tensor], Tensor]:

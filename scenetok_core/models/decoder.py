@@ -61,6 +61,7 @@ class Decoder(nn.Module):
         t: Tensor,  # [B, L] noise level in [0, 1]
         rays: Tensor,  # [B, L * cells, hidden] from embed_rays
         context: list[KeysValues],  # from condition or null_condition
+        bias: Tensor | None = None,  # [B, 1, 1, K] on the scores of the context
     ) -> Tensor:
         """The network's prediction (velocity or clean latent, see the config), [B, L, C, h, w] in float32."""
         config, (batch, latents, _, height, width) = self.config, noisy.shape
@@ -74,7 +75,7 @@ class Decoder(nn.Module):
             raise ValueError(f"a window of {latents} latents is no whole number of groups of {period}")
         rope = AxialRope((period, *grid), config.hidden // config.heads, tile=latents // period, device=noisy.device)
         for block, keys_values in zip(self.model.blocks, context, strict=True):
-            x = block(x, cond, keys_values, rope)
+            x = block(x, cond, keys_values, rope, bias)
         out = self.model.final_layer(x, cond).float()
         patch = config.patch
         out = out.view(batch, latents, *grid, patch, patch, config.latent_channels)

@@ -12,6 +12,7 @@ from ..flow import guide, to_velocity
 from ..sampling import Progress, Schedule, denoise
 from .compressor import Compressor
 from .decoder import Decoder
+from .dit import side_by_side
 
 
 class Networks(nn.Module):
@@ -51,22 +52,27 @@ def sample_latents(
     solver: str = "euler",
     progress: Progress | None = None,
 ) -> Tensor:
-    """Target latents [B, L, C, h, w] by rectified flow; scene keys and values once, ray embeddings once per window."""
-    context = decoder.condition(tokens)
-    null = decoder.null_condition(len(tokens)) if guidance != 1.0 else None
+    """Target latents [B, L, C, h, w] by rectified flow; scene keys and values once, ray embeddings once per window.
+
+    With guidance, both predictions of a step come from one pass of twice the batch.
+    """
+    context, bias, copies = decoder.condition(tokens), None, 1
+    if guidance != 1.0:
+        context, bias = side_by_side(context, decoder.null_condition(len(tokens)))
+        copies = 2
     embedded: dict[tuple[int, int], Tensor] = {}
-    kind = decoder.config.prediction
 
     def velocity(noisy: Tensor, t: Tensor, window: slice) -> Tensor:
         key = (window.start, window.stop)
         if key not in embedded:
             embedded.clear()
-            embedded[key] = decoder.embed_rays(packed_rays[:, window])
-        level = t.view(*t.shape, 1, 1, 1)
-        v = to_velocity(decoder(noisy, t, embedded[key], context), kind, noisy, level)
-        if null is None:
+            embedded[key] = decoder.embed_rays(packed_rays[:, window]).repeat(copies, 1, 1)
+        x, level = torch.cat([noisy] * copies), torch.cat([t] * copies)
+        prediction = decoder(x, level, embedded[key], context, bias)
+        v = to_velocity(prediction, decoder.config.prediction, x, level.view(*level.shape, 1, 1, 1))
+        if copies == 1:
             return v
-        unconditional = to_velocity(decoder(noisy, t, embedded[key], null), kind, noisy, level)
-        return guide(v, unconditional, guidance)
+        conditional, unconditional = v.chunk(2)
+        return guide(conditional, unconditional, guidance)
 
     return denoise(velocity, noise, schedule, progress, solver)

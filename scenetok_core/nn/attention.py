@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -11,13 +12,26 @@ from torch import Tensor, nn
 Rope = Callable[[Tensor], Tensor]  # [B, H, L, D] -> [B, H, L, D]
 Attend = Callable[..., Tensor]  # q, k, v [B, H, L, D] and, where keys carry a bias, that -> [B, H, L, D]
 KeysValues = tuple[Tensor, Tensor]  # [B, H, L, D] each
+_HALF = (torch.bfloat16, torch.float16)
+
+
+@functools.cache
+def _flash_attention() -> Callable[..., Tensor] | None:
+    try:
+        from flash_attn import flash_attn_func
+    except (ImportError, OSError, RuntimeError):  # not installed, or built for another torch or CUDA
+        return None
+    return flash_attn_func
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Scaled dot-product attention by torch: [B, H, Lq, D], [B, H, Lk, D], [B, H, Lk, D] -> [B, H, Lq, D].
+    """Scaled dot-product attention: [B, H, Lq, D], [B, H, Lk, D], [B, H, Lk, D] -> [B, H, Lq, D].
 
-    `bias` [B, 1, 1, Lk] is added to the scores; it is rounded to the dtype of `q`, which torch's kernels ask for.
+    By flash-attn where it is installed and can (half precision on a GPU, no bias), else by torch. `bias` [B, 1, 1, Lk]
+    is added to the scores; it is rounded to the dtype of `q`, which torch's kernels ask for.
     """
+    if bias is None and q.is_cuda and q.dtype in _HALF and (flash := _flash_attention()):
+        return flash(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)).transpose(1, 2)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=None if bias is None else bias.to(q.dtype))
 
 

@@ -1,0 +1,56 @@
+"""The machine that measures: its name, its clock, its memory."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+_STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+def describe(device: torch.device) -> str:
+    """Processor, what it computes in half precision with, torch and its version."""
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
+    info = Path("/proc/cpuinfo")
+    text = info.read_text() if info.exists() else ""
+    model = next((line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")), "")
+    units = " + ".join(unit for unit in ("amx_bf16", "avx512_bf16") if f" {unit}" in text) or "no bfloat16 unit"
+    return f"{model or platform.machine()} ({units}), {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+def seconds(function: Callable[[], object], device: torch.device) -> float:
+    """Wall-clock seconds of one call, with all that it started on the device."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    function()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def peak_bytes(function: Callable[[], object], device: torch.device) -> int | None:
+    """Most memory that one call takes beyond what was taken before; None where the system does not tell."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        function()
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    try:
+        _RESET.write_text("5")
+    except OSError:
+        return None
+    before = _resident("VmRSS")
+    function()
+    return _resident("VmHWM") - before
+
+
+def _resident(field: str) -> int:
+    line = next(line for line in _STATUS.read_text().splitlines() if line.startswith(field))
+    return 1024 * int(line.split()[1])

@@ -1,0 +1,107 @@
+"""The reference formulation computes what ours computes, and the comparison measures both."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from benchmarks import reference, run
+from benchmarks.random_models import random_weights
+from scenetok_core.autoencoders.vavae import VaVae, VaVaeConfig
+from scenetok_core.autoencoders.vavae import published_shapes as vavae_shapes
+from scenetok_core.autoencoders.videodc import VideoDcAutoencoder, VideoDcConfig
+from scenetok_core.autoencoders.videodc import published_shapes as videodc_shapes
+from scenetok_core.configs import DecoderConfig, GeneratorConfig
+from scenetok_core.models.decoder import Decoder
+from scenetok_core.models.scenegen import SceneGen, sample_tokens
+from scenetok_core.nn.rope import AxialRope
+from scenetok_core.sampling import make_schedule
+
+SIDE, RAYS, WINDOW = 2, 4, 3
+SMALL_VIDEODC = VideoDcConfig(
+    widths=(32, 32, 32), encoder_depths=(1, 1, 1), decoder_depths=(1, 1, 1), blocks=("ResBlock",) * 2 + ("EViTS5_GLU",),
+    temporal_down=(True, True, False), latent_channels=16,
+)  # fmt: skip
+SMALL_VAVAE = VaVaeConfig(
+    channels=32, multipliers=(1, 2), res_blocks=1, latent_channels=4, mean=(0.5,) * 4, std=(2.0,) * 4
+)
+
+
+def draw(*shape):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
+def network(built):
+    built.load_state_dict(random_weights({name: tensor.shape for name, tensor in built.state_dict().items()}))
+    return built.eval().requires_grad_(False)
+
+
+def test_the_reference_decoder_step_is_ours():
+    config = DecoderConfig(
+        hidden=32, depth=2, heads=2, token_dim=8, latent_channels=5, ray_map=SIDE * RAYS, ray_patch=RAYS
+    )
+    decoder = network(Decoder(config))
+    noisy, t = draw(1, WINDOW, 5, SIDE, SIDE), draw(1, WINDOW).sigmoid()
+    rays, tokens = draw(1, WINDOW, 4, 6, SIDE * RAYS, SIDE * RAYS), draw(1, 6, 8)
+    theirs = reference.decoder_step(decoder, noisy, t, rays, tokens, AxialRope((WINDOW, SIDE, SIDE), 16))
+    ours = decoder(noisy, t, decoder.embed_rays(rays), decoder.condition(tokens))
+    torch.testing.assert_close(theirs, ours, atol=1e-5, rtol=0)
+
+
+def test_the_reference_guided_step_is_ours():
+    config = GeneratorConfig(
+        hidden=32, depth=2, heads=2, tokens=6, token_dim=8, latent_channels=5, ray_map=SIDE * RAYS, ray_patch=RAYS
+    )
+    model, noise = network(SceneGen(config)), draw(1, 6, 8)
+    latents, rays = draw(1, 3, 5, SIDE, SIDE), draw(1, 3, 6, SIDE * RAYS, SIDE * RAYS)
+    anchors, seen = draw(1, 4, 6, SIDE * RAYS, SIDE * RAYS), torch.tensor([[True, True, False]])
+    theirs = noise - reference.guided_step(model, noise, torch.ones(1), latents, rays, anchors, seen, 3.0)
+    one_step = make_schedule("full_sequence", horizon=1, steps=1, window=1, clean_targets=0)
+    ours = sample_tokens(model, model.condition(latents[:, :2], rays[:, :2], anchors), noise, one_step, guidance=3.0)
+    torch.testing.assert_close(theirs, ours * config.token_scale, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.05)])
+def test_the_plain_autoencoders_are_ours(dtype, tolerance):
+    video = VideoDcAutoencoder(random_weights(videodc_shapes(SMALL_VIDEODC)), SMALL_VIDEODC, dtype)
+    latents = draw(1, 2, 16, 4, 4)
+    theirs = reference.PlainVideoDc(video).decode(latents)
+    torch.testing.assert_close(theirs, video.decode(latents), atol=tolerance, rtol=0)
+    image = VaVae(random_weights(vavae_shapes(SMALL_VAVAE)), SMALL_VAVAE, dtype)
+    pictures = draw(1, 3, 3, 8, 8).sigmoid()
+    theirs = reference.PlainVaVae(image).encode(pictures)
+    torch.testing.assert_close(theirs, image.encode(pictures), atol=tolerance, rtol=0)
+
+
+def test_rows_compare_each_dtype_and_ours_in_bfloat16_with_the_reference_in_float32(tmp_path, monkeypatch, capsys):
+    calls = []
+
+    def case(settings, dtype):
+        return run.Pair(
+            "case",
+            dtype,
+            reference=lambda: calls.append(("reference", dtype)),
+            ours=lambda: calls.append(("ours", dtype)),
+            network=nn.Linear(4, 4, bias=False, dtype=dtype),
+        )
+
+    monkeypatch.setattr(run, "CASES", {"case": case})
+    clock = {"reference": {torch.float32: 6.0, torch.bfloat16: 3.0}, "ours": {torch.float32: 4.0, torch.bfloat16: 1.5}}
+
+    def seconds(function, device):
+        function()
+        name, dtype = calls[-1]
+        return clock[name][dtype]
+
+    monkeypatch.setattr(run.machine, "seconds", seconds)
+    monkeypatch.setattr(run.machine, "peak_bytes", lambda function, device: 2**30)
+    assert run.main(["--only", "case", "--seconds", "0", "--device", "cpu", "--json", str(tmp_path / "rows.json")]) == 0
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [(row["dtype"], row["ratio"]) for row in rows] == [
+        ("float32", 1.5), ("bfloat16", 2.0), ("bfloat16 : float32", 4.0)
+    ]  # fmt: skip
+    assert rows[0]["peak_gib"] == pytest.approx(1 + 64 / 2**30)
+    assert set(rows[0]) == {"name", "dtype", "device", "reference_s", "ours_s", "ratio", "peak_gib"}
+    assert calls == [(name, dtype) for dtype in (torch.float32, torch.bfloat16) for name in ("reference", "ours")]
+    assert "| case | float32 | 6 | 4 | 1.50 |" in capsys.readouterr().out
