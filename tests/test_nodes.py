@@ -20,9 +20,9 @@ from scenetok_core.sheets import save_image
 from scenetok_core.trajectories import PRESETS, preset_options
 from scenetok_core.video import read_video_frames
 from tests import small
+from tests.captures import write_colmap_text, write_realestate
 from tests.engine import PromptRejectedError
 from tests.engine.workflows import WORKFLOWS, edited, to_api
-from tests.test_captures import write_colmap_text, write_realestate
 
 VIEWS, FRAMES, STEPS = 6, 7, 3
 NODES = {
