@@ -5,10 +5,10 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from . import folders
-from .cameras import CameraTrajectory, TransferTrajectory
+from .cameras import CameraTrajectory, SingleViewCamera, TransferTrajectory
 from .encode import EncodeViews, SaveSceneTokens
-from .generate import LoadGenerator, SceneGenSample, SingleViewCamera
-from .loaders import LoadModel, LoadSceneTokens, LoadViews
+from .generate import SceneGenSample
+from .loaders import LoadGenerator, LoadModel, LoadSceneTokens, LoadViews
 from .render import RenderTrajectory, RenderUncertainty
 from .subsets import ContactSheet, TokenMask, TokenSweep
 

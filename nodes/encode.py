@@ -18,6 +18,8 @@ from .sockets import (
     fault,
     known,
     read_tokens,
+    scale_input,
+    tokens_input,
     views_from_sockets,
 )
 
@@ -44,15 +46,9 @@ class EncodeViews(io.ComfyNode):
                     "resized to cover the model's square and cropped at the centre.",
                 ),
                 SceneCamerasSocket.Input("cameras", tooltip="One camera per picture, from Load Views."),
-                io.Float.Input(
-                    "scene_scale",
-                    default=0.0,
-                    min=0.0,
-                    max=10000.0,
-                    step=0.001,
-                    tooltip="Model units per unit of the capture (0 to 10000).\n- 0: automatic, from the extent of the "
-                    "cameras, so that the capture's unit does not matter\n- 1: the capture's own units",
-                    **known(io.Float.Input, advanced=True),
+                scale_input(
+                    "Model units per unit of the capture (0 to 10000).\n- 0: automatic, from the extent of the "
+                    "cameras, so that the capture's unit does not matter\n- 1: the capture's own units"
                 ),
                 io.Int.Input(
                     "reference",
@@ -99,7 +95,7 @@ class SaveSceneTokens(io.ComfyNode):
             category=_CATEGORY,
             description="Writes scene tokens with their cameras into a .safetensors file, small enough to mail.",
             inputs=[
-                SceneTokensSocket.Input("tokens", tooltip="From Encode Views or Load Scene Tokens."),
+                tokens_input(),
                 io.String.Input(
                     "filename_prefix",
                     default=f"{folders.SCENES}/SceneTok",

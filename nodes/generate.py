@@ -1,116 +1,30 @@
-"""Nodes around the scene generator: load it, draw scenes, give a single picture a camera."""
+"""Nodes that draw scenes with a scene generator."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..scenetok_core.framing import single_camera
-from ..scenetok_core.generation import SceneGenerator
-from . import folders
-from .devices import DTYPES, ManagedGenerator, ManagedModel, load_managed
+from .devices import ManagedGenerator, ManagedModel
 from .sockets import (
+    LARGEST_FIRST_SEED,
     MODEL_SOLVER,
     GeneratorSocket,
     ModelSocket,
     NodeProgress,
     SceneCamerasSocket,
     SceneTokensSocket,
-    fault,
+    guidance_input,
     known,
     read_cameras,
     read_solver,
+    scale_input,
+    seed_input,
     solver_input,
+    steps_input,
     views_from_sockets,
 )
-
-_ALWAYS_AGAIN = float("nan")
-
-
-class LoadGenerator(io.ComfyNode):
-    """Checkpoint file -> scene generator."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        """Inputs and outputs of the node."""
-        return io.Schema(
-            node_id="SceneTok_LoadGenerator",
-            display_name="Load SceneGen",
-            category="SceneTok/loaders",
-            description="Loads a scene generator: one to three pictures to the tokens of a whole scene.",
-            inputs=[
-                io.Combo.Input(
-                    "generator",
-                    options=folders.model_names(),
-                    tooltip="Checkpoint of a scene generator (.safetensors) from models/scenetok.",
-                ),
-                io.Combo.Input(
-                    "dtype",
-                    options=list(DTYPES),
-                    default="auto",
-                    tooltip="Number format of the weights.\n- auto: suits the device\n- bf16, fp16: half the memory"
-                    "\n- fp32: most exact",
-                    **known(io.Combo.Input, advanced=True),
-                ),
-            ],
-            outputs=[GeneratorSocket.Output(display_name="generator", tooltip="The generator, for SceneGen Sample.")],
-            **known(io.Schema, search_aliases=["scene generation", "checkpoint"]),
-        )
-
-    @classmethod
-    def validate_inputs(cls, generator: str | None = None) -> bool | str:
-        """Refuse files that are not there before anything runs."""
-        return fault(folders.model_path, generator)
-
-    @classmethod
-    def fingerprint_inputs(cls, generator: str | None, **others: Any) -> str | float:
-        """Load again when the file changes."""
-        return _ALWAYS_AGAIN if generator is None else folders.fingerprint([folders.model_path(generator)])
-
-    @classmethod
-    def execute(cls, generator: str, dtype: str) -> io.NodeOutput:
-        """Read the checkpoint into main memory."""
-        return io.NodeOutput(load_managed(SceneGenerator, folders.model_path(generator), dtype))
-
-
-class SingleViewCamera(io.ComfyNode):
-    """A picture without a pose -> a camera at the origin."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        """Inputs and outputs of the node."""
-        return io.Schema(
-            node_id="SceneTok_SingleViewCamera",
-            display_name="Single View Camera",
-            category="SceneTok/cameras",
-            description="Gives one picture without a known pose a camera at the origin, for SceneGen Sample and Camera "
-            "Trajectory.",
-            inputs=[
-                io.Image.Input("image", tooltip="One picture; its shape sets the camera's."),
-                io.Float.Input(
-                    "fov",
-                    default=60.0,
-                    min=5.0,
-                    max=150.0,
-                    step=0.5,
-                    tooltip="Field of view across the longer side, in degrees (5 to 150). About 65 for a telephone's "
-                    "main camera, 40 for a 50 mm lens on 35 mm film.",
-                ),
-            ],
-            outputs=[SceneCamerasSocket.Output(display_name="cameras", tooltip="One camera looking along z.")],
-            **known(io.Schema, search_aliases=["identity pose", "field of view"]),
-        )
-
-    @classmethod
-    def execute(cls, image: Tensor, fov: float) -> io.NodeOutput:
-        """Make the camera."""
-        if len(image) != 1:
-            raise ValueError(f"expected one picture, got a batch of {len(image)}; choose one, or load posed views")
-        height, width = image.shape[1:3]
-        return io.NodeOutput(single_camera((height, width), fov).to_dict())
 
 
 class SceneGenSample(io.ComfyNode):
@@ -131,21 +45,11 @@ class SceneGenSample(io.ComfyNode):
                 io.Image.Input("images", tooltip="One to three pictures as one batch; values 0 to 1."),
                 SceneCamerasSocket.Input("cameras", tooltip="One camera per picture: Load Views, Single View Camera."),
                 SceneCamerasSocket.Input("path", tooltip="The path that will be rendered, from Camera Trajectory."),
-                io.Int.Input(
-                    "steps",
-                    default=0,
-                    min=0,
-                    max=1000,
-                    tooltip="Sampling steps (0 to 1000). 0: the model's own number.",
-                ),
-                io.Float.Input(
-                    "guidance",
-                    default=0.0,
-                    min=0.0,
-                    max=30.0,
-                    step=0.1,
-                    tooltip="How strongly the scene follows the pictures (0 to 30).\n- 0: the model's own value\n- 1: "
+                steps_input("Sampling steps (0 to 1000). 0: the model's own number."),
+                guidance_input(
+                    "How strongly the scene follows the pictures (0 to 30).\n- 0: the model's own value\n- 1: "
                     "off, in half the time",
+                    advanced=False,
                 ),
                 io.Float.Input(
                     "shift",
@@ -156,23 +60,8 @@ class SceneGenSample(io.ComfyNode):
                     tooltip="Timestep shift (0 to 100): larger: more steps for the layout. 0: the model's own.",
                     **known(io.Float.Input, advanced=True),
                 ),
-                io.Float.Input(
-                    "scene_scale",
-                    default=0.0,
-                    min=0.0,
-                    max=10000.0,
-                    step=0.001,
-                    tooltip="Model units per unit of the cameras (0 to 10000). 0: automatic, from their extent.",
-                    **known(io.Float.Input, advanced=True),
-                ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFF,
-                    control_after_generate=True,
-                    tooltip="Seed of the first scene; the others count up from it.",
-                ),
+                scale_input("Model units per unit of the cameras (0 to 10000). 0: automatic, from their extent."),
+                seed_input("Seed of the first scene; the others count up from it.", LARGEST_FIRST_SEED),
                 io.Int.Input("scenes", default=1, min=1, max=64, tooltip="Number of scenes to draw (1 to 64)."),
                 solver_input(),
             ],

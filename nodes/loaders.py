@@ -1,4 +1,4 @@
-"""Nodes that load: a model, posed pictures, saved scene tokens."""
+"""Nodes that load: models, posed pictures, saved scene tokens."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from comfy_api.latest import io
 
 from ..scenetok_core import SceneTok, load_scene
 from ..scenetok_core.captures import Capture
+from ..scenetok_core.generation import SceneGenerator
 from ..scenetok_core.selection import select_views
 from . import folders
 from .devices import DTYPES, load_managed
 from .sockets import (
+    GeneratorSocket,
     ModelSocket,
     NodeProgress,
     SceneCamerasSocket,
@@ -23,6 +25,18 @@ from .sockets import (
 
 _CATEGORY = "SceneTok/loaders"
 _ALWAYS_AGAIN = float("nan")  # for linked inputs: unequal to itself, so no earlier result counts
+
+
+def _dtype_input() -> io.Combo.Input:
+    """The number format of a checkpoint's weights."""
+    return io.Combo.Input(
+        "dtype",
+        options=list(DTYPES),
+        default="auto",
+        tooltip="Number format of the weights.\n- auto: suits the device\n- bf16, fp16: half the memory"
+        "\n- fp32: most exact",
+        **known(io.Combo.Input, advanced=True),
+    )
 
 
 class LoadModel(io.ComfyNode):
@@ -42,14 +56,7 @@ class LoadModel(io.ComfyNode):
                     options=folders.model_names(),
                     tooltip="Checkpoint (.safetensors) from models/scenetok, or one that comes with the pack.",
                 ),
-                io.Combo.Input(
-                    "dtype",
-                    options=list(DTYPES),
-                    default="auto",
-                    tooltip="Number format of the weights.\n- auto: suits the device\n- bf16, fp16: half the memory"
-                    "\n- fp32: most exact",
-                    **known(io.Combo.Input, advanced=True),
-                ),
+                _dtype_input(),
             ],
             outputs=[
                 ModelSocket.Output(display_name="model", tooltip="The model, for Encode Views and Render Trajectory."),
@@ -71,6 +78,45 @@ class LoadModel(io.ComfyNode):
     def execute(cls, model: str, dtype: str) -> io.NodeOutput:
         """Read the checkpoint into main memory."""
         return io.NodeOutput(load_managed(SceneTok, folders.model_path(model), dtype))
+
+
+class LoadGenerator(io.ComfyNode):
+    """Checkpoint file -> scene generator."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs of the node."""
+        return io.Schema(
+            node_id="SceneTok_LoadGenerator",
+            display_name="Load SceneGen",
+            category=_CATEGORY,
+            description="Loads a scene generator: one to three pictures to the tokens of a whole scene.",
+            inputs=[
+                io.Combo.Input(
+                    "generator",
+                    options=folders.model_names(),
+                    tooltip="Checkpoint of a scene generator (.safetensors) from models/scenetok.",
+                ),
+                _dtype_input(),
+            ],
+            outputs=[GeneratorSocket.Output(display_name="generator", tooltip="The generator, for SceneGen Sample.")],
+            **known(io.Schema, search_aliases=["scene generation", "checkpoint"]),
+        )
+
+    @classmethod
+    def validate_inputs(cls, generator: str | None = None) -> bool | str:
+        """Refuse files that are not there before anything runs."""
+        return fault(folders.model_path, generator)
+
+    @classmethod
+    def fingerprint_inputs(cls, generator: str | None, **others: Any) -> str | float:
+        """Load again when the file changes."""
+        return _ALWAYS_AGAIN if generator is None else folders.fingerprint([folders.model_path(generator)])
+
+    @classmethod
+    def execute(cls, generator: str, dtype: str) -> io.NodeOutput:
+        """Read the checkpoint into main memory."""
+        return io.NodeOutput(load_managed(SceneGenerator, folders.model_path(generator), dtype))
 
 
 class LoadViews(io.ComfyNode):

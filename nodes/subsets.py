@@ -8,10 +8,9 @@ from torch import Tensor
 
 from ..scenetok_core import subsets
 from ..scenetok_core.sheets import contact_sheet, evenly_spread, to_tensor
-from .sockets import SceneTokensSocket, image_from_frames, known, read_tokens
+from .sockets import SceneTokensSocket, image_from_frames, known, read_tokens, seed_input, tokens_input
 
 _CATEGORY = "SceneTok/tokens"
-_LARGEST_SEED = 0xFFFFFFFFFFFFFFFF
 _FIRST, _RANDOM, _LIST, _MASK = "first", "random", "list", "mask"
 
 
@@ -28,7 +27,7 @@ class TokenMask(io.ComfyNode):
             description="Keeps some tokens of a scene. Tokens are an unordered set: with fewer of them the scene is "
             "coarser and its samples vary more.",
             inputs=[
-                SceneTokensSocket.Input("tokens", tooltip="From Encode Views or Load Scene Tokens."),
+                tokens_input(),
                 io.Combo.Input(
                     "mode",
                     options=[_RANDOM, _FIRST, _LIST, _MASK],
@@ -38,13 +37,8 @@ class TokenMask(io.ComfyNode):
                 io.Int.Input(
                     "count", default=32, min=1, max=65536, tooltip="Tokens to choose: modes random and first."
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=_LARGEST_SEED,
-                    control_after_generate=True,
-                    tooltip="Seed of mode random; with an equal seed a smaller choice lies inside a larger one.",
+                seed_input(
+                    "Seed of mode random; with an equal seed a smaller choice lies inside a larger one.",
                 ),
                 io.String.Input(
                     "list",
@@ -99,7 +93,7 @@ class TokenSweep(io.ComfyNode):
             description="Makes one scene for each number of tokens, every one part of the next larger. What follows "
             "runs once for each; Contact Sheet brings the results together.",
             inputs=[
-                SceneTokensSocket.Input("tokens", tooltip="From Encode Views or Load Scene Tokens."),
+                tokens_input(),
                 io.String.Input(
                     "counts",
                     default="12.5%, 25%, 50%, 100%",
@@ -110,13 +104,8 @@ class TokenSweep(io.ComfyNode):
                     options=[_RANDOM, _FIRST],
                     tooltip="Which tokens come first: by the seed, or in their order.",
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=_LARGEST_SEED,
-                    control_after_generate=True,
-                    tooltip="Seed of the random order.",
+                seed_input(
+                    "Seed of the random order.",
                 ),
             ],
             outputs=[
