@@ -8,13 +8,14 @@ from . import folders
 from .cameras import CameraTrajectory, SingleViewCamera, TransferTrajectory
 from .encode import EncodeViews, SaveSceneTokens
 from .generate import SceneGenSample
-from .loaders import LoadGenerator, LoadModel, LoadSceneTokens, LoadViews
+from .loaders import LoadGenerator, LoadModel, LoadPhotograph, LoadSceneTokens, LoadViews
 from .render import RenderTrajectory, RenderUncertainty
 from .subsets import ContactSheet, TokenMask, TokenSweep
 
 NODES: list[type[io.ComfyNode]] = [
     LoadModel,
     LoadViews,
+    LoadPhotograph,
     EncodeViews,
     CameraTrajectory,
     TransferTrajectory,

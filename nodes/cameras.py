@@ -6,7 +6,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..scenetok_core import make_trajectory
-from ..scenetok_core.framing import single_camera
+from ..scenetok_core.framing import DEFAULT_FOV, single_camera
 from ..scenetok_core.trajectories import PRESETS, preset_options
 from ..scenetok_core.transfer import transfer_path
 from .sockets import SceneCamerasSocket, SceneTokensSocket, fault, known, read_cameras, read_tokens
@@ -107,7 +107,7 @@ class SingleViewCamera(io.ComfyNode):
                 io.Image.Input("image", tooltip="One picture; its shape sets the camera's."),
                 io.Float.Input(
                     "fov",
-                    default=60.0,
+                    default=DEFAULT_FOV,
                     min=5.0,
                     max=150.0,
                     step=0.5,

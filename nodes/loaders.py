@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from comfy_api.latest import io
 
 from ..scenetok_core import SceneTok, load_scene
 from ..scenetok_core.captures import Capture
+from ..scenetok_core.framing import DEFAULT_FOV
 from ..scenetok_core.generation import SceneGenerator
+from ..scenetok_core.photograph import load_photograph
 from ..scenetok_core.selection import select_views
 from . import folders
 from .devices import DTYPES, load_managed
@@ -24,6 +27,12 @@ from .sockets import (
 )
 
 _CATEGORY = "SceneTok/loaders"
+_FOV_SOURCES = {
+    "given": "as set",
+    "exif": "by the focal length in the EXIF data",
+    "default": "the default, as the EXIF data tell no focal length",
+}
+_log = logging.getLogger("SceneTok")
 _ALWAYS_AGAIN = float("nan")  # for linked inputs: unequal to itself, so no earlier result counts
 
 
@@ -186,6 +195,69 @@ class LoadViews(io.ComfyNode):
             opened = opened.subset(select_views(opened.cameras, max_views))
         views = opened.load(size=_side(opened, size), progress=NodeProgress())
         return io.NodeOutput(image_from_frames(views.rgb), views.cameras.to_dict())
+
+
+class LoadPhotograph(io.ComfyNode):
+    """One picture file -> picture and a camera at the origin."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs of the node."""
+        return io.Schema(
+            node_id="SceneTok_LoadPhotograph",
+            display_name="Load Photograph",
+            category=_CATEGORY,
+            description="Loads one photograph whose pose is not known, turned upright, with a camera at the origin. "
+            "The field of view comes from the focal length in its EXIF data, which Load Image drops.",
+            inputs=[
+                io.Combo.Input(
+                    "image",
+                    options=folders.photograph_names(),
+                    upload=io.UploadType.image,
+                    image_folder=io.FolderType.input,
+                    tooltip="A picture in ComfyUI's input folder. The entry that starts with 'example:' comes with the "
+                    "pack.",
+                ),
+                io.Float.Input(
+                    "fov",
+                    default=0.0,
+                    min=0.0,
+                    max=150.0,
+                    step=0.5,
+                    tooltip="Field of view across the longer side, in degrees (0 to 150).\n- 0: by the EXIF data; "
+                    f"{DEFAULT_FOV:g} if they tell no focal length\n- about 65 for a telephone's main camera, 40 for a "
+                    "50 mm lens on 35 mm film",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="image", tooltip="The picture at its own size; values 0 to 1."),
+                SceneCamerasSocket.Output(display_name="cameras", tooltip="One camera at the origin, looking along z."),
+                io.Float.Output(
+                    display_name="fov", tooltip="The field of view across the longer side that was used, in degrees."
+                ),
+                io.String.Output(display_name="fov_source", tooltip="The same for people, and where it comes from."),
+            ],
+            **known(io.Schema, search_aliases=["single image", "exif", "focal length", "field of view"]),
+        )
+
+    @classmethod
+    def validate_inputs(cls, image: str | None = None) -> bool | str:
+        """Refuse pictures that are not there before anything runs."""
+        return fault(folders.photograph_path, image)
+
+    @classmethod
+    def fingerprint_inputs(cls, image: str | None, **others: Any) -> str | float:
+        """Load again when the file changes."""
+        return _ALWAYS_AGAIN if image is None else folders.fingerprint([folders.photograph_path(image)])
+
+    @classmethod
+    def execute(cls, image: str, fov: float) -> io.NodeOutput:
+        """Decode the picture and find its field of view."""
+        photograph = load_photograph(folders.photograph_path(image), fov or None)
+        degrees, view = photograph.fov_degrees, photograph.view
+        told = f"{degrees:.1f} degrees across the longer side, {_FOV_SOURCES[photograph.source]}"
+        _log.info("%s: field of view %s", image, told)
+        return io.NodeOutput(image_from_frames(view.rgb), view.cameras.to_dict(), degrees, told)
 
 
 class LoadSceneTokens(io.ComfyNode):

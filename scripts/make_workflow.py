@@ -23,7 +23,14 @@ from tests.engine.workflows import WORKFLOWS, Json, is_widget
 ROOT = Path(__file__).resolve().parents[1]
 _WIDTH, _GAP_X, _GAP_Y, _TOP = 340, 60, 60, 60
 _SLOT, _WIDGET, _FRAME, _PREVIEW = 22, 26, 30, 330
-_SHOWS_PICTURES = {"PreviewImage", "SaveImage", "SaveVideo", "SceneTok_RenderTrajectory"}
+_SHOWS_RESULTS = {
+    "PreviewAny",
+    "PreviewImage",
+    "SaveImage",
+    "SaveVideo",
+    "SceneTok_LoadPhotograph",
+    "SceneTok_RenderTrajectory",
+}
 _OPTIONAL_SHAPE = 7
 
 
@@ -78,7 +85,7 @@ def ui_form(prompt: Mapping[str, Json], object_info: Mapping[str, Json], version
             for name, socket in zip(info["output_name"], info["output"], strict=True)
         ]
         slots = max(sum("widget" not in entry for entry in entries), len(outputs))
-        height = _FRAME + _SLOT * slots + _WIDGET * len(values) + (_PREVIEW if kind in _SHOWS_PICTURES else 0)
+        height = _FRAME + _SLOT * slots + _WIDGET * len(values) + (_PREVIEW if kind in _SHOWS_RESULTS else 0)
         top = below.get(column[node_id], _TOP)
         below[column[node_id]] = top + height + _GAP_Y
         ours = kind.startswith("SceneTok_")

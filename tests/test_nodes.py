@@ -10,9 +10,9 @@ import zipfile
 
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
-from scenetok_core.captures import write_transforms
+from scenetok_core.captures import exif_fov, write_transforms
 from scenetok_core.checkpoints import load_scene
 from scenetok_core.downloads import known_file
 from scenetok_core.pipeline import SceneTok
@@ -23,11 +23,13 @@ from tests import small
 from tests.captures import write_colmap_text, write_realestate
 from tests.engine import PromptRejectedError
 from tests.engine.workflows import WORKFLOWS, edited, to_api
+from tests.test_photograph import QUARTER_TURN, write_jpeg
 
 VIEWS, FRAMES, STEPS = 6, 7, 3
 NODES = {
     "SceneTok_LoadModel",
     "SceneTok_LoadViews",
+    "SceneTok_LoadPhotograph",
     "SceneTok_EncodeViews",
     "SceneTok_CameraTrajectory",
     "SceneTok_RenderTrajectory",
@@ -477,9 +479,8 @@ def test_nodes_of_the_ui_workflow_do_not_overlap(name):
 
 
 @pytest.mark.parametrize("name", WORKFLOW_NAMES)
-def test_the_workflows_run(comfy, run, name):
+def test_the_workflows_run(run, name):
     """As shipped; where a model does not come with the pack, the small models stand for all of them."""
-    save_image(comfy.folder("input") / "example.png", small.views(1, (40, 60)).rgb[0])
     prompt = shipped_workflow(name)
     if needs_downloads(name):
         prompt = edited(prompt, **SMALL_MODELS)
@@ -595,6 +596,87 @@ def test_a_generator_refuses_other_models_and_is_none_itself(run, picture):
     assert "draws tokens of model 'small'" in run(wrong).error
     swapped = edited(prompt, SceneTok_LoadModel={"model": "generator.safetensors"})
     assert "is a scene generator, not a SceneTok model" in run(swapped).error
+
+
+def photograph(image, fov=0.0):
+    """A prompt that loads a photograph and shows what the node gives."""
+    shown = {str(3 + slot): {"class_type": "PreviewAny", "inputs": {"source": ["1", slot]}} for slot in (2, 3)}
+    return {
+        "1": {"class_type": "SceneTok_LoadPhotograph", "inputs": {"image": image, "fov": fov}},
+        "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+        **shown,
+    }
+
+
+@pytest.fixture
+def telephone(comfy):
+    """A photograph of a telephone held upright, in the input folder."""
+    write_jpeg(comfy.folder("input") / "upright.jpg", {ExifTags.Base.FocalLengthIn35mmFilm: 26}, QUARTER_TURN)
+    return "upright.jpg"
+
+
+def test_a_photograph_gets_its_field_of_view_from_its_exif_data_or_the_slider(comfy, run, telephone):
+    expected = exif_fov(comfy.base / "input" / telephone)
+    for fov, degrees, source in ((0.0, expected, "EXIF data"), (50.0, 50.0, "as set")):
+        done = run(photograph(telephone, fov))
+        assert done.status == "execution_success", done.error
+        assert float(done.outputs["5"]["text"][0]) == pytest.approx(degrees)
+        told = done.outputs["6"]["text"][0]
+        assert told.startswith(f"{degrees:.1f} degrees") and source in told
+        assert f"{telephone}: field of view {told}" in comfy.log
+    (shown,) = done.outputs["2"]["images"]
+    assert Image.open(saved_file(comfy, shown)).size == (30, 40)
+
+
+def test_a_photograph_that_tells_nothing_gets_the_default_and_says_so(comfy, run, picture):
+    done = run(photograph(f"{picture} [input]"))
+    assert done.status == "execution_success", done.error
+    assert done.outputs["6"]["text"][0] == (
+        "60.0 degrees across the longer side, the default, as the EXIF data tell no focal length"
+    )
+
+
+def test_scenes_are_drawn_from_a_photograph(comfy, run, telephone):
+    prompt = generation(telephone)
+    prompt["3"] = photograph(telephone)["1"]
+    del prompt["4"]
+    prompt = edited(
+        prompt,
+        SceneTok_CameraTrajectory={"cameras": ["3", 1]},
+        SceneTok_SceneGenSample={"cameras": ["3", 1], "scenes": 1},
+    )
+    done = run(prompt)
+    assert done.status == "execution_success", done.error
+    scene = load_scene(saved_file(comfy, done.outputs["7"]["scenes"][0]))
+    assert scene.cameras.size == (40, 30)
+
+
+def test_photographs_can_be_uploaded_and_are_offered(comfy, object_info, telephone):
+    with urllib.request.urlopen(f"{comfy.url}/object_info/SceneTok_LoadPhotograph") as answer:
+        (_, options) = json.load(answer)["SceneTok_LoadPhotograph"]["input"]["required"]["image"]
+    assert options["image_upload"] is True
+    assert {"example: room, photograph", telephone} <= set(options["options"])
+
+
+def test_a_photograph_is_loaded_again_when_its_file_changes(comfy, run, telephone):
+    run(photograph(telephone, 33.0))
+    assert run(photograph(telephone, 33.0)).executed == []
+    stamp = time.time() + 5
+    os.utime(comfy.base / "input" / telephone, (stamp, stamp))
+    assert "1" in run(photograph(telephone, 33.0)).executed
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        ("../../../etc/passwd", "is not inside"),
+        ("../secret.png [output]", "is not inside"),
+        ("nothing.jpg", "no picture 'nothing.jpg'"),
+    ],
+)
+def test_photographs_that_are_not_there_are_refused_before_anything_runs(run, image, message):
+    with pytest.raises(PromptRejectedError, match=message):
+        run(photograph(image))
 
 
 def test_mode_mask_without_a_mask_is_refused(run, prompt):
