@@ -7,7 +7,7 @@ from comfy_api.latest import ComfyExtension, io
 from . import folders
 from .cameras import CameraTrajectory, SingleViewCamera, TransferTrajectory
 from .encode import EncodeViews, SaveSceneTokens
-from .generate import SceneGenSample
+from .generate import SceneGenSample, SceneGenSweep
 from .loaders import LoadGenerator, LoadModel, LoadPhotograph, LoadSceneTokens, LoadViews
 from .render import RenderTrajectory, RenderUncertainty
 from .subsets import ContactSheet, TokenMask, TokenSweep
@@ -29,6 +29,7 @@ NODES: list[type[io.ComfyNode]] = [
     LoadGenerator,
     SingleViewCamera,
     SceneGenSample,
+    SceneGenSweep,
 ]
 
 

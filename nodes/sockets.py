@@ -23,6 +23,7 @@ ModelSocket = io.Custom("SCENETOK_MODEL")
 GeneratorSocket = io.Custom("SCENEGEN_MODEL")
 
 MODEL_SOLVER = "model"  # choice of `solver_input`
+LARGEST_GUIDANCE = 30.0
 LARGEST_SEED = 0xFFFFFFFFFFFFFFFF
 LARGEST_FIRST_SEED = 0xFFFFFFFF  # where seeds count up from the first
 _PREVIEW_PIXELS = 512
@@ -50,7 +51,7 @@ def steps_input(tooltip: str) -> io.Int.Input:
 def guidance_input(tooltip: str, advanced: bool = True) -> io.Float.Input:
     """Classifier-free guidance; 0 stands for the model's own value."""
     more = known(io.Float.Input, advanced=True) if advanced else {}
-    return io.Float.Input("guidance", default=0.0, min=0.0, max=30.0, step=0.1, tooltip=tooltip, **more)
+    return io.Float.Input("guidance", default=0.0, min=0.0, max=LARGEST_GUIDANCE, step=0.1, tooltip=tooltip, **more)
 
 
 def scale_input(tooltip: str) -> io.Float.Input:

@@ -43,6 +43,7 @@ NODES = {
     "SceneTok_LoadGenerator",
     "SceneTok_SingleViewCamera",
     "SceneTok_SceneGenSample",
+    "SceneTok_SceneGenSweep",
 }
 LOAD, VIEW, ENCODE, PATH, RENDER, VIDEO, SAVE = "1", "2", "3", "4", "5", "6", "8"
 WORKFLOW_NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
@@ -51,6 +52,7 @@ SMALL_MODELS = {
     "SceneTok_LoadModel": {"model": "small.safetensors"},
     "SceneTok_LoadGenerator": {"generator": "generator.safetensors"},
 }
+SHOWN_PIXELS = 96  # side of a small picture on a contact sheet
 TITLE_PIXELS = 30  # a node's title stands above its position
 
 
@@ -588,6 +590,59 @@ def test_scenes_are_drawn_from_one_picture(comfy, run, picture):
     again = run(generation(picture, seed=1, scenes=1, solver="euler"))
     (alone,) = again.outputs["7"]["scenes"]
     assert torch.equal(load_scene(saved_file(comfy, alone)).tokens, second.tokens)
+
+
+def sheet_prompt(picture, **changes):
+    """A prompt from one picture to the contact sheet of a sweep."""
+    sample = generation(picture)
+    inputs = {key: sample["6"]["inputs"][key] for key in ("generator", "model", "images", "cameras", "path", "steps")}
+    sweep = {**inputs, "shifts": "1, 4, 12", "guidances": "1, 3", "scene_scale": 0.0, "seed": 1}
+    render = {"model": ["2", 0], "tokens": ["6", 0], "cameras": ["5", 0]}
+    render |= {"steps": 1, "guidance": 0.0, "seed": 0, "fps": 8.0}
+    sheet = {"images": ["8", 0], "labels": ["6", 1], "headings": ["6", 2], "columns": 2, **changes}
+    return {
+        **sample,
+        "6": {"class_type": "SceneTok_SceneGenSweep", "inputs": sweep},
+        "8": {"class_type": "SceneTok_RenderTrajectory", "inputs": render},
+        "9": {"class_type": "SceneTok_ContactSheet", "inputs": sheet},
+        "10": {"class_type": "SaveImage", "inputs": {"images": ["9", 0], "filename_prefix": "sweep"}},
+    }
+
+
+def test_a_sweep_of_settings_fills_a_sheet_with_rows_and_columns(comfy, run, picture):
+    done = run(sheet_prompt(picture))
+    assert done.status == "execution_success", done.error
+    scenes = [load_scene(saved_file(comfy, listed)) for listed in done.outputs["7"]["scenes"]]
+    pairs = [(shift, guidance) for shift in (1.0, 4.0, 12.0) for guidance in (1.0, 3.0)]
+    assert len(scenes) == len(pairs)
+    for number in (1, 4):
+        shift, guidance = pairs[number]
+        alone = run(generation(picture, scenes=1, seed=1, shift=shift, guidance=guidance))
+        (listed,) = alone.outputs["7"]["scenes"]
+        assert torch.equal(load_scene(saved_file(comfy, listed)).tokens, scenes[number].tokens)
+    progress = [data["value"] for data in done.of_type("progress") if data["node"] == "6"]
+    assert progress == sorted(progress) and progress[-1] == 2 * len(pairs)
+    (listed,) = done.outputs["10"]["images"]
+    sheet = Image.open(saved_file(comfy, listed))
+    assert 3 * SHOWN_PIXELS < sheet.height < 3.5 * SHOWN_PIXELS
+    assert 4 * SHOWN_PIXELS < sheet.width < 5 * SHOWN_PIXELS
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"shifts": "1, four"}, "values of shift are given like"),
+        ({"guidances": "0"}, "values of guidance must be above 0 and at most 30, got '0'"),
+        ({"guidances": ""}, "give at least one value of guidance"),
+    ],
+)
+def test_sweeps_over_no_values_are_refused_before_anything_runs(run, picture, changes, message):
+    with pytest.raises(PromptRejectedError, match=message):
+        run(edited(sheet_prompt(picture), SceneTok_SceneGenSweep=changes))
+
+
+def test_batches_that_fill_no_rows_are_refused(run, picture):
+    assert "6 image batches do not fill rows of 4" in run(sheet_prompt(picture, headings="a\nb\nc\nd")).error
 
 
 def test_a_generator_refuses_other_models_and_is_none_itself(run, picture):
