@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from comfy_api.latest import io
 from torch import Tensor
 
@@ -11,6 +12,7 @@ from ..scenetok_core import save_scene
 from . import folders
 from .devices import ManagedModel
 from .sockets import (
+    LARGEST_SEED,
     ModelSocket,
     NodeProgress,
     SceneCamerasSocket,
@@ -59,6 +61,23 @@ class EncodeViews(io.ComfyNode):
                     "central one.",
                     **known(io.Int.Input, advanced=True),
                 ),
+                io.Boolean.Input(
+                    "sample",
+                    default=False,
+                    optional=True,
+                    tooltip="Draw latents and tokens from their posteriors, as the original method does, instead of "
+                    "taking the means. Models without a posterior give the same tokens.",
+                    **known(io.Boolean.Input, advanced=True),
+                ),
+                io.Int.Input(
+                    "sample_seed",
+                    default=0,
+                    min=0,
+                    max=LARGEST_SEED,
+                    optional=True,
+                    tooltip="Seed for sample; without it, nothing is drawn.",
+                    **known(io.Int.Input, advanced=True),
+                ),
             ],
             outputs=[
                 SceneTokensSocket.Output(
@@ -70,7 +89,14 @@ class EncodeViews(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model: ManagedModel, images: Tensor, cameras: object, scene_scale: float, reference: int
+        cls,
+        model: ManagedModel,
+        images: Tensor,
+        cameras: object,
+        scene_scale: float,
+        reference: int,
+        sample: bool = False,
+        sample_seed: int = 0,
     ) -> io.NodeOutput:
         """Encode on the compute device."""
         views = views_from_sockets(images, cameras)
@@ -78,6 +104,8 @@ class EncodeViews(io.ComfyNode):
             views,
             reference=None if reference < 0 else reference,
             scale=scene_scale or "auto",
+            sample=sample,
+            generator=torch.Generator().manual_seed(sample_seed),
             progress=NodeProgress(),
         )
         return io.NodeOutput(scene.to_dict())

@@ -49,7 +49,8 @@ class RenderTrajectory(io.ComfyNode):
             node_id="SceneTok_RenderTrajectory",
             display_name="Render Trajectory",
             category="SceneTok/render",
-            description="Renders what every camera of a path sees of the scene.",
+            description="Renders what every camera of a path sees of the scene. Any number of cameras: models whose "
+            "latents span several frames render on to a whole group at the path's end, and the surplus is dropped.",
             inputs=[
                 *_scene_inputs(),
                 SceneCamerasSocket.Input(

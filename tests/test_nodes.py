@@ -223,6 +223,21 @@ def test_the_solver_is_chosen_and_prompts_without_one_still_run(comfy, run, prom
     assert pictures[None] == pictures["euler"] != pictures["ab2"]
 
 
+def test_tokens_are_drawn_when_asked_and_prompts_without_the_question_still_run(comfy, run, prompt):
+    tokens = {}
+    plain = {"sample": None, "sample_seed": None}
+    for name, settings in {"plain": plain, "off": {"sample_seed": 5}, "drawn": {"sample": True}}.items():
+        changed = edited(
+            prompt, SceneTok_EncodeViews=settings, SceneTok_SaveTokens={"filename_prefix": f"scenes/{name}"}
+        )
+        only = {key: node for key, node in changed.items() if key in (LOAD, VIEW, ENCODE, SAVE)}
+        done = run(only)
+        assert done.status == "execution_success", done.error
+        tokens[name] = load_scene(saved_file(comfy, done.outputs[SAVE]["scenes"][0])).tokens
+    assert torch.equal(tokens["plain"], tokens["off"])
+    assert not torch.allclose(tokens["plain"], tokens["drawn"], atol=0.01)
+
+
 def test_a_path_from_the_cameras_of_the_tokens(run, prompt):
     done = run(edited(prompt, SceneTok_CameraTrajectory={"cameras": None, "tokens": [ENCODE, 0], "preset": "orbit"}))
     assert done.status == "execution_success", done.error

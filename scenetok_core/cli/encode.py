@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import torch
+
 from ..captures import open_capture
 from ..checkpoints import save_scene
 from .common import add_capture, add_model, bar, check_every, check_output, open_model, writing
@@ -24,6 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "central one)",
     )
     parser.add_argument("--scene-scale", type=_scale, default="auto", help="auto, none, or a factor (default auto)")
+    parser.add_argument("--sample", action="store_true", help="draw from the posteriors instead of taking their means")
+    parser.add_argument("--seed", type=int, default=0, help="seed for --sample (default 0)")
     add_model(parser)
 
 
@@ -37,7 +41,14 @@ def run(arguments: argparse.Namespace) -> None:
     with bar("read", "picture") as progress:
         views = every.load(size=model.config.image_size, progress=progress)
     with bar("encode") as progress:
-        scene = model.encode(views, reference=arguments.reference, scale=arguments.scene_scale, progress=progress)
+        scene = model.encode(
+            views,
+            reference=arguments.reference,
+            scale=arguments.scene_scale,
+            sample=arguments.sample,
+            generator=torch.Generator().manual_seed(arguments.seed),
+            progress=progress,
+        )
     with writing(arguments.out):
         save_scene(arguments.out, scene)
     print(
