@@ -41,7 +41,9 @@ def _scene_inputs() -> list[Any]:
         GeneratorSocket.Input("generator", tooltip="From Load SceneGen."),
         ModelSocket.Input("model", tooltip="From Load SceneTok: the model that will render the tokens."),
         io.Image.Input("images", tooltip="One to three pictures as one batch; values 0 to 1."),
-        SceneCamerasSocket.Input("cameras", tooltip="One camera per picture: Load Views, Single View Camera."),
+        SceneCamerasSocket.Input(
+            "cameras", tooltip="One camera per picture: Load Views, Load Photograph, Single View Camera."
+        ),
         SceneCamerasSocket.Input("path", tooltip="The path that will be rendered, from Camera Trajectory."),
         steps_input("Sampling steps (0 to 1000). 0: the model's own number."),
     ]

@@ -108,7 +108,11 @@ class LoadGenerator(io.ComfyNode):
                 ),
                 _dtype_input(),
             ],
-            outputs=[GeneratorSocket.Output(display_name="generator", tooltip="The generator, for SceneGen Sample.")],
+            outputs=[
+                GeneratorSocket.Output(
+                    display_name="generator", tooltip="The generator, for SceneGen Sample and Sweep."
+                )
+            ],
             **known(io.Schema, search_aliases=["scene generation", "checkpoint"]),
         )
 
