@@ -5,16 +5,17 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from . import folders
-from .cameras import CameraTrajectory, TransferTrajectory
+from .cameras import CameraTrajectory, SingleViewCamera, TransferTrajectory
 from .encode import EncodeViews, SaveSceneTokens
-from .generate import LoadGenerator, SceneGenSample, SingleViewCamera
-from .loaders import LoadModel, LoadSceneTokens, LoadViews
+from .generate import SceneGenSample, SceneGenSweep
+from .loaders import LoadGenerator, LoadModel, LoadPhotograph, LoadSceneTokens, LoadViews
 from .render import RenderTrajectory, RenderUncertainty
 from .subsets import ContactSheet, TokenMask, TokenSweep
 
 NODES: list[type[io.ComfyNode]] = [
     LoadModel,
     LoadViews,
+    LoadPhotograph,
     EncodeViews,
     CameraTrajectory,
     TransferTrajectory,
@@ -28,6 +29,7 @@ NODES: list[type[io.ComfyNode]] = [
     LoadGenerator,
     SingleViewCamera,
     SceneGenSample,
+    SceneGenSweep,
 ]
 
 

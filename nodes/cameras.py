@@ -1,10 +1,12 @@
-"""Nodes that make camera paths."""
+"""Nodes that make cameras and camera paths."""
 
 from __future__ import annotations
 
 from comfy_api.latest import io
+from torch import Tensor
 
 from ..scenetok_core import make_trajectory
+from ..scenetok_core.framing import DEFAULT_FOV, single_camera
 from ..scenetok_core.trajectories import PRESETS, preset_options
 from ..scenetok_core.transfer import transfer_path
 from .sockets import SceneCamerasSocket, SceneTokensSocket, fault, known, read_cameras, read_tokens
@@ -87,6 +89,43 @@ class CameraTrajectory(io.ComfyNode):
         }
         used = {name: values[name] for name in preset_options(preset)}
         return io.NodeOutput(make_trajectory(preset, inputs, frames, **used).to_dict())
+
+
+class SingleViewCamera(io.ComfyNode):
+    """A picture without a pose -> a camera at the origin."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs of the node."""
+        return io.Schema(
+            node_id="SceneTok_SingleViewCamera",
+            display_name="Single View Camera",
+            category="SceneTok/cameras",
+            description="Gives one picture without a known pose a camera at the origin, for SceneGen Sample and Camera "
+            "Trajectory.",
+            inputs=[
+                io.Image.Input("image", tooltip="One picture; its shape sets the camera's."),
+                io.Float.Input(
+                    "fov",
+                    default=DEFAULT_FOV,
+                    min=5.0,
+                    max=150.0,
+                    step=0.5,
+                    tooltip="Field of view across the longer side, in degrees (5 to 150). About 65 for a telephone's "
+                    "main camera, 40 for a 50 mm lens on 35 mm film.",
+                ),
+            ],
+            outputs=[SceneCamerasSocket.Output(display_name="cameras", tooltip="One camera looking along z.")],
+            **known(io.Schema, search_aliases=["identity pose", "field of view"]),
+        )
+
+    @classmethod
+    def execute(cls, image: Tensor, fov: float) -> io.NodeOutput:
+        """Make the camera."""
+        if len(image) != 1:
+            raise ValueError(f"expected one picture, got a batch of {len(image)}; choose one, or load posed views")
+        height, width = image.shape[1:3]
+        return io.NodeOutput(single_camera((height, width), fov).to_dict())
 
 
 class TransferTrajectory(io.ComfyNode):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from comfy_api.latest import io
 from torch import Tensor
 
@@ -11,6 +12,7 @@ from ..scenetok_core import save_scene
 from . import folders
 from .devices import ManagedModel
 from .sockets import (
+    LARGEST_SEED,
     ModelSocket,
     NodeProgress,
     SceneCamerasSocket,
@@ -18,6 +20,8 @@ from .sockets import (
     fault,
     known,
     read_tokens,
+    scale_input,
+    tokens_input,
     views_from_sockets,
 )
 
@@ -44,15 +48,9 @@ class EncodeViews(io.ComfyNode):
                     "resized to cover the model's square and cropped at the centre.",
                 ),
                 SceneCamerasSocket.Input("cameras", tooltip="One camera per picture, from Load Views."),
-                io.Float.Input(
-                    "scene_scale",
-                    default=0.0,
-                    min=0.0,
-                    max=10000.0,
-                    step=0.001,
-                    tooltip="Model units per unit of the capture (0 to 10000).\n- 0: automatic, from the extent of the "
-                    "cameras, so that the capture's unit does not matter\n- 1: the capture's own units",
-                    **known(io.Float.Input, advanced=True),
+                scale_input(
+                    "Model units per unit of the capture (0 to 10000).\n- 0: automatic, from the extent of the "
+                    "cameras, so that the capture's unit does not matter\n- 1: the capture's own units"
                 ),
                 io.Int.Input(
                     "reference",
@@ -61,6 +59,23 @@ class EncodeViews(io.ComfyNode):
                     max=4095,
                     tooltip="Number of the picture whose camera becomes the scene's origin (0 = first). -1 = the most "
                     "central one.",
+                    **known(io.Int.Input, advanced=True),
+                ),
+                io.Boolean.Input(
+                    "sample",
+                    default=False,
+                    optional=True,
+                    tooltip="Draw latents and tokens from their posteriors, as the original method does, instead of "
+                    "taking the means. Models without a posterior give the same tokens.",
+                    **known(io.Boolean.Input, advanced=True),
+                ),
+                io.Int.Input(
+                    "sample_seed",
+                    default=0,
+                    min=0,
+                    max=LARGEST_SEED,
+                    optional=True,
+                    tooltip="Seed for sample; without it, nothing is drawn.",
                     **known(io.Int.Input, advanced=True),
                 ),
             ],
@@ -74,7 +89,14 @@ class EncodeViews(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model: ManagedModel, images: Tensor, cameras: object, scene_scale: float, reference: int
+        cls,
+        model: ManagedModel,
+        images: Tensor,
+        cameras: object,
+        scene_scale: float,
+        reference: int,
+        sample: bool = False,
+        sample_seed: int = 0,
     ) -> io.NodeOutput:
         """Encode on the compute device."""
         views = views_from_sockets(images, cameras)
@@ -82,6 +104,8 @@ class EncodeViews(io.ComfyNode):
             views,
             reference=None if reference < 0 else reference,
             scale=scene_scale or "auto",
+            sample=sample,
+            generator=torch.Generator().manual_seed(sample_seed),
             progress=NodeProgress(),
         )
         return io.NodeOutput(scene.to_dict())
@@ -99,7 +123,7 @@ class SaveSceneTokens(io.ComfyNode):
             category=_CATEGORY,
             description="Writes scene tokens with their cameras into a .safetensors file, small enough to mail.",
             inputs=[
-                SceneTokensSocket.Input("tokens", tooltip="From Encode Views or Load Scene Tokens."),
+                tokens_input(),
                 io.String.Input(
                     "filename_prefix",
                     default=f"{folders.SCENES}/SceneTok",

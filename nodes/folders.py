@@ -13,7 +13,7 @@ from pathlib import Path
 import folder_paths
 
 from ..scenetok_core import open_capture
-from ..scenetok_core.captures import CAMERA_SUFFIXES, Capture, absolute, confined, find_cameras
+from ..scenetok_core.captures import CAMERA_SUFFIXES, Capture, absolute, confined, find_cameras, list_pictures
 from ..scenetok_core.downloads import known_file
 from .archives import unpack
 
@@ -27,6 +27,7 @@ _EXAMPLES = {
     "example: room": _EXAMPLE / "transforms.json",
     "example: room, held-out path": _EXAMPLE / "heldout.json",
 }
+_EXAMPLE_PHOTOGRAPHS = {"example: room, photograph": _EXAMPLE / "photograph.jpg"}
 _ARCHIVE = ".zip"
 _CAPTURE_DEPTH = 3
 
@@ -167,6 +168,38 @@ def fingerprint(files: Iterable[Path]) -> str:
     return ";".join(f"{file}:{stat.st_mtime_ns}:{stat.st_size}" for file, stat in stats)
 
 
+def photograph_names() -> list[str]:
+    """What Load Photograph offers: the pack's example, then pictures directly in the input folder."""
+    examples = [name for name, path in _EXAMPLE_PHOTOGRAPHS.items() if path.is_file()]
+    return examples + [path.name for path in list_pictures(input_folder())]
+
+
+def photograph_path(name: str) -> Path:
+    """File of a photograph: the example's name, or a path that ComfyUI may have marked with its folder.
+
+    Raises:
+        ValueError: nothing there, or a path outside ComfyUI's folders.
+    """
+    if name in _EXAMPLE_PHOTOGRAPHS:
+        return _EXAMPLE_PHOTOGRAPHS[name]
+    path = _marked(name)
+    if not path.is_file():
+        raise ValueError(f"no picture {name!r} in {input_folder()}; upload one, or choose {photograph_names()[:8]}")
+    return path
+
+
+def _marked(name: str) -> Path:
+    """The path that a name of ComfyUI stands for: `name [output]` in the output folder, else in the input folder.
+
+    Raises:
+        ValueError: a path outside these folders.
+    """
+    text = name.strip()
+    if text.endswith("[output]"):
+        return inside(text.removesuffix("[output]").rstrip(), output_folder())
+    return inside(text.removesuffix("[input]").rstrip(), input_folder())
+
+
 def scene_names() -> list[str]:
     """Saved scenes: in the output folder, marked `[output]` as ComfyUI does, and in the input folder."""
     saved = [f"{name} [output]" for name in _scenes_below(output_folder())]
@@ -186,10 +219,7 @@ def scene_path(name: str) -> Path:
     Raises:
         ValueError: nothing there, or a path outside these folders.
     """
-    root, text = input_folder(), name.strip().removesuffix("[input]").rstrip()
-    if name.strip().endswith("[output]"):
-        root, text = output_folder(), name.strip().removesuffix("[output]").rstrip()
-    path = inside(text, root)
+    path = _marked(name)
     if not path.is_file():
         raise ValueError(f"no saved scene {name!r}; run Save Scene Tokens, or choose one of {scene_names()[:8]}")
     return path

@@ -1,17 +1,22 @@
-"""Nodes that load: a model, posed pictures, saved scene tokens."""
+"""Nodes that load: models, posed pictures, saved scene tokens."""
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from comfy_api.latest import io
 
 from ..scenetok_core import SceneTok, load_scene
 from ..scenetok_core.captures import Capture
+from ..scenetok_core.framing import DEFAULT_FOV
+from ..scenetok_core.generation import SceneGenerator
+from ..scenetok_core.photograph import load_photograph
 from ..scenetok_core.selection import select_views
 from . import folders
 from .devices import DTYPES, load_managed
 from .sockets import (
+    GeneratorSocket,
     ModelSocket,
     NodeProgress,
     SceneCamerasSocket,
@@ -22,7 +27,25 @@ from .sockets import (
 )
 
 _CATEGORY = "SceneTok/loaders"
+_FOV_SOURCES = {
+    "given": "as set",
+    "exif": "by the focal length in the EXIF data",
+    "default": "the default, as the EXIF data tell no focal length",
+}
+_log = logging.getLogger("SceneTok")
 _ALWAYS_AGAIN = float("nan")  # for linked inputs: unequal to itself, so no earlier result counts
+
+
+def _dtype_input() -> io.Combo.Input:
+    """The number format of a checkpoint's weights."""
+    return io.Combo.Input(
+        "dtype",
+        options=list(DTYPES),
+        default="auto",
+        tooltip="Number format of the weights.\n- auto: suits the device\n- bf16, fp16: half the memory"
+        "\n- fp32: most exact",
+        **known(io.Combo.Input, advanced=True),
+    )
 
 
 class LoadModel(io.ComfyNode):
@@ -42,14 +65,7 @@ class LoadModel(io.ComfyNode):
                     options=folders.model_names(),
                     tooltip="Checkpoint (.safetensors) from models/scenetok, or one that comes with the pack.",
                 ),
-                io.Combo.Input(
-                    "dtype",
-                    options=list(DTYPES),
-                    default="auto",
-                    tooltip="Number format of the weights.\n- auto: suits the device\n- bf16, fp16: half the memory"
-                    "\n- fp32: most exact",
-                    **known(io.Combo.Input, advanced=True),
-                ),
+                _dtype_input(),
             ],
             outputs=[
                 ModelSocket.Output(display_name="model", tooltip="The model, for Encode Views and Render Trajectory."),
@@ -71,6 +87,49 @@ class LoadModel(io.ComfyNode):
     def execute(cls, model: str, dtype: str) -> io.NodeOutput:
         """Read the checkpoint into main memory."""
         return io.NodeOutput(load_managed(SceneTok, folders.model_path(model), dtype))
+
+
+class LoadGenerator(io.ComfyNode):
+    """Checkpoint file -> scene generator."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs of the node."""
+        return io.Schema(
+            node_id="SceneTok_LoadGenerator",
+            display_name="Load SceneGen",
+            category=_CATEGORY,
+            description="Loads a scene generator: one to three pictures to the tokens of a whole scene.",
+            inputs=[
+                io.Combo.Input(
+                    "generator",
+                    options=folders.model_names(),
+                    tooltip="Checkpoint of a scene generator (.safetensors) from models/scenetok.",
+                ),
+                _dtype_input(),
+            ],
+            outputs=[
+                GeneratorSocket.Output(
+                    display_name="generator", tooltip="The generator, for SceneGen Sample and Sweep."
+                )
+            ],
+            **known(io.Schema, search_aliases=["scene generation", "checkpoint"]),
+        )
+
+    @classmethod
+    def validate_inputs(cls, generator: str | None = None) -> bool | str:
+        """Refuse files that are not there before anything runs."""
+        return fault(folders.model_path, generator)
+
+    @classmethod
+    def fingerprint_inputs(cls, generator: str | None, **others: Any) -> str | float:
+        """Load again when the file changes."""
+        return _ALWAYS_AGAIN if generator is None else folders.fingerprint([folders.model_path(generator)])
+
+    @classmethod
+    def execute(cls, generator: str, dtype: str) -> io.NodeOutput:
+        """Read the checkpoint into main memory."""
+        return io.NodeOutput(load_managed(SceneGenerator, folders.model_path(generator), dtype))
 
 
 class LoadViews(io.ComfyNode):
@@ -140,6 +199,69 @@ class LoadViews(io.ComfyNode):
             opened = opened.subset(select_views(opened.cameras, max_views))
         views = opened.load(size=_side(opened, size), progress=NodeProgress())
         return io.NodeOutput(image_from_frames(views.rgb), views.cameras.to_dict())
+
+
+class LoadPhotograph(io.ComfyNode):
+    """One picture file -> picture and a camera at the origin."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs of the node."""
+        return io.Schema(
+            node_id="SceneTok_LoadPhotograph",
+            display_name="Load Photograph",
+            category=_CATEGORY,
+            description="Loads one photograph whose pose is not known, turned upright, with a camera at the origin. "
+            "The field of view comes from the focal length in its EXIF data, which Load Image drops.",
+            inputs=[
+                io.Combo.Input(
+                    "image",
+                    options=folders.photograph_names(),
+                    upload=io.UploadType.image,
+                    image_folder=io.FolderType.input,
+                    tooltip="A picture in ComfyUI's input folder. The entry that starts with 'example:' comes with the "
+                    "pack.",
+                ),
+                io.Float.Input(
+                    "fov",
+                    default=0.0,
+                    min=0.0,
+                    max=150.0,
+                    step=0.5,
+                    tooltip="Field of view across the longer side, in degrees (0 to 150).\n- 0: by the EXIF data; "
+                    f"{DEFAULT_FOV:g} if they tell no focal length\n- about 65 for a telephone's main camera, 40 for a "
+                    "50 mm lens on 35 mm film",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="image", tooltip="The picture at its own size; values 0 to 1."),
+                SceneCamerasSocket.Output(display_name="cameras", tooltip="One camera at the origin, looking along z."),
+                io.Float.Output(
+                    display_name="fov", tooltip="The field of view across the longer side that was used, in degrees."
+                ),
+                io.String.Output(display_name="fov_source", tooltip="The same for people, and where it comes from."),
+            ],
+            **known(io.Schema, search_aliases=["single image", "exif", "focal length", "field of view"]),
+        )
+
+    @classmethod
+    def validate_inputs(cls, image: str | None = None) -> bool | str:
+        """Refuse pictures that are not there before anything runs."""
+        return fault(folders.photograph_path, image)
+
+    @classmethod
+    def fingerprint_inputs(cls, image: str | None, **others: Any) -> str | float:
+        """Load again when the file changes."""
+        return _ALWAYS_AGAIN if image is None else folders.fingerprint([folders.photograph_path(image)])
+
+    @classmethod
+    def execute(cls, image: str, fov: float) -> io.NodeOutput:
+        """Decode the picture and find its field of view."""
+        photograph = load_photograph(folders.photograph_path(image), fov or None)
+        degrees, view = photograph.fov_degrees, photograph.view
+        told = f"{degrees:.1f} degrees across the longer side, {_FOV_SOURCES[photograph.source]}"
+        _log.info("%s: field of view %s", image, told)
+        return io.NodeOutput(image_from_frames(view.rgb), view.cameras.to_dict(), degrees, told)
 
 
 class LoadSceneTokens(io.ComfyNode):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Any
 
 import torch
 from comfy_api.latest import InputImpl, Types, io
@@ -10,20 +11,32 @@ from comfy_api.latest import InputImpl, Types, io
 from ..scenetok_core.uncertainty import as_mask, heat_map, render_uncertainty
 from .devices import ManagedModel
 from .sockets import (
+    LARGEST_FIRST_SEED,
     MODEL_SOLVER,
     ModelSocket,
     NodeProgress,
     SceneCamerasSocket,
     SceneTokensSocket,
+    guidance_input,
     image_from_frames,
     known,
     read_cameras,
     read_solver,
     read_tokens,
+    seed_input,
     solver_input,
+    steps_input,
 )
 
 _FINEST_FPS = 1001  # largest denominator of a frame rate, as in 30000/1001
+
+
+def _scene_inputs() -> list[Any]:
+    """The model and the scene that it renders."""
+    return [
+        ModelSocket.Input("model", tooltip="From Load SceneTok: the model that encoded the tokens."),
+        SceneTokensSocket.Input("tokens", tooltip="The scene, from Encode Views or Load Scene Tokens."),
+    ]
 
 
 class RenderTrajectory(io.ComfyNode):
@@ -36,40 +49,23 @@ class RenderTrajectory(io.ComfyNode):
             node_id="SceneTok_RenderTrajectory",
             display_name="Render Trajectory",
             category="SceneTok/render",
-            description="Renders what every camera of a path sees of the scene.",
+            description="Renders what every camera of a path sees of the scene. Any number of cameras: models whose "
+            "latents span several frames render on to a whole group at the path's end, and the surplus is dropped.",
             inputs=[
-                ModelSocket.Input("model", tooltip="From Load SceneTok: the model that encoded the tokens."),
-                SceneTokensSocket.Input("tokens", tooltip="The scene, from Encode Views or Load Scene Tokens."),
+                *_scene_inputs(),
                 SceneCamerasSocket.Input(
                     "cameras",
                     tooltip="One camera per frame, in the space of the encoded cameras: from Camera Trajectory.",
                 ),
-                io.Int.Input(
-                    "steps",
-                    default=0,
-                    min=0,
-                    max=1000,
-                    tooltip="Sampling steps per window of frames (0 to 1000).\n- 0: the model's own number\n- 1: the "
+                steps_input(
+                    "Sampling steps per window of frames (0 to 1000).\n- 0: the model's own number\n- 1: the "
                     "mean of all likely pictures; fast, smooth\n- more: sharper, one likely picture",
                 ),
-                io.Float.Input(
-                    "guidance",
-                    default=0.0,
-                    min=0.0,
-                    max=30.0,
-                    step=0.1,
-                    tooltip="How strongly frames follow the tokens (0 to 30).\n- 0: the model's own value\n- 1: off\n"
-                    "- more: stronger, at twice the time",
-                    **known(io.Float.Input, advanced=True),
+                guidance_input(
+                    "How strongly frames follow the tokens (0 to 30).\n- 0: the model's own value\n- 1: off\n"
+                    "- more: stronger, at twice the time"
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=True,
-                    tooltip="Seed of the noise; the same seed gives the same frames on every device.",
-                ),
+                seed_input("Seed of the noise; the same seed gives the same frames on every device."),
                 io.Float.Input(
                     "fps",
                     default=24.0,
@@ -130,34 +126,12 @@ class RenderUncertainty(io.ComfyNode):
             description="Renders the path several times with different noise and shows where the results differ: "
             "there the tokens leave open what is to be seen.",
             inputs=[
-                ModelSocket.Input("model", tooltip="From Load SceneTok: the model that encoded the tokens."),
-                SceneTokensSocket.Input("tokens", tooltip="The scene, from Encode Views or Load Scene Tokens."),
+                *_scene_inputs(),
                 SceneCamerasSocket.Input("cameras", tooltip="One camera per frame, as for Render Trajectory."),
                 io.Int.Input("samples", default=4, min=2, max=64, tooltip="Renderings that are compared (2 to 64)."),
-                io.Int.Input(
-                    "steps",
-                    default=0,
-                    min=0,
-                    max=1000,
-                    tooltip="Sampling steps of each (0 to 1000); 0: the model's own number.",
-                ),
-                io.Float.Input(
-                    "guidance",
-                    default=0.0,
-                    min=0.0,
-                    max=30.0,
-                    step=0.1,
-                    tooltip="How strongly frames follow the tokens (0 to 30). 0: the model's own value; 1: off.",
-                    **known(io.Float.Input, advanced=True),
-                ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFF,
-                    control_after_generate=True,
-                    tooltip="Seed of the first rendering; the others count up from it.",
-                ),
+                steps_input("Sampling steps of each (0 to 1000); 0: the model's own number."),
+                guidance_input("How strongly frames follow the tokens (0 to 30). 0: the model's own value; 1: off."),
+                seed_input("Seed of the first rendering; the others count up from it.", LARGEST_FIRST_SEED),
                 io.Float.Input(
                     "white",
                     default=0.2,

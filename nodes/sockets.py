@@ -23,6 +23,9 @@ ModelSocket = io.Custom("SCENETOK_MODEL")
 GeneratorSocket = io.Custom("SCENEGEN_MODEL")
 
 MODEL_SOLVER = "model"  # choice of `solver_input`
+LARGEST_GUIDANCE = 30.0
+LARGEST_SEED = 0xFFFFFFFFFFFFFFFF
+LARGEST_FIRST_SEED = 0xFFFFFFFF  # where seeds count up from the first
 _PREVIEW_PIXELS = 512
 _PREVIEW_FRAMES = 9
 _PREVIEW_EVERY_S = 0.3
@@ -33,6 +36,40 @@ def known(make: Callable[..., Any], **options: Any) -> dict[str, Any]:
     """Those of `options` that the running ComfyUI accepts; newer ones would stop an older version."""
     parameters = inspect.signature(make).parameters
     return {name: value for name, value in options.items() if name in parameters}
+
+
+def tokens_input() -> Any:
+    """Scene tokens that are changed or saved."""
+    return SceneTokensSocket.Input("tokens", tooltip="From Encode Views or Load Scene Tokens.")
+
+
+def steps_input(tooltip: str) -> io.Int.Input:
+    """Sampling steps; 0 stands for the model's own number."""
+    return io.Int.Input("steps", default=0, min=0, max=1000, tooltip=tooltip)
+
+
+def guidance_input(tooltip: str, advanced: bool = True) -> io.Float.Input:
+    """Classifier-free guidance; 0 stands for the model's own value."""
+    more = known(io.Float.Input, advanced=True) if advanced else {}
+    return io.Float.Input("guidance", default=0.0, min=0.0, max=LARGEST_GUIDANCE, step=0.1, tooltip=tooltip, **more)
+
+
+def scale_input(tooltip: str) -> io.Float.Input:
+    """Scene scale; 0 stands for the automatic one."""
+    return io.Float.Input(
+        "scene_scale",
+        default=0.0,
+        min=0.0,
+        max=10000.0,
+        step=0.001,
+        tooltip=tooltip,
+        **known(io.Float.Input, advanced=True),
+    )
+
+
+def seed_input(tooltip: str, largest: int = LARGEST_SEED) -> io.Int.Input:
+    """Seed of random numbers, which the page may change after every run."""
+    return io.Int.Input("seed", default=0, min=0, max=largest, control_after_generate=True, tooltip=tooltip)
 
 
 def solver_input() -> io.Combo.Input:

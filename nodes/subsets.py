@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from comfy_api.latest import io
 from torch import Tensor
 
 from ..scenetok_core import subsets
-from ..scenetok_core.sheets import contact_sheet, evenly_spread, to_tensor
-from .sockets import SceneTokensSocket, image_from_frames, known, read_tokens
+from ..scenetok_core.sheets import contact_sheet, evenly_spread, side_by_side, to_tensor
+from .sockets import SceneTokensSocket, image_from_frames, known, read_tokens, seed_input, tokens_input
 
 _CATEGORY = "SceneTok/tokens"
-_LARGEST_SEED = 0xFFFFFFFFFFFFFFFF
 _FIRST, _RANDOM, _LIST, _MASK = "first", "random", "list", "mask"
 
 
@@ -28,7 +29,7 @@ class TokenMask(io.ComfyNode):
             description="Keeps some tokens of a scene. Tokens are an unordered set: with fewer of them the scene is "
             "coarser and its samples vary more.",
             inputs=[
-                SceneTokensSocket.Input("tokens", tooltip="From Encode Views or Load Scene Tokens."),
+                tokens_input(),
                 io.Combo.Input(
                     "mode",
                     options=[_RANDOM, _FIRST, _LIST, _MASK],
@@ -38,13 +39,8 @@ class TokenMask(io.ComfyNode):
                 io.Int.Input(
                     "count", default=32, min=1, max=65536, tooltip="Tokens to choose: modes random and first."
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=_LARGEST_SEED,
-                    control_after_generate=True,
-                    tooltip="Seed of mode random; with an equal seed a smaller choice lies inside a larger one.",
+                seed_input(
+                    "Seed of mode random; with an equal seed a smaller choice lies inside a larger one.",
                 ),
                 io.String.Input(
                     "list",
@@ -99,7 +95,7 @@ class TokenSweep(io.ComfyNode):
             description="Makes one scene for each number of tokens, every one part of the next larger. What follows "
             "runs once for each; Contact Sheet brings the results together.",
             inputs=[
-                SceneTokensSocket.Input("tokens", tooltip="From Encode Views or Load Scene Tokens."),
+                tokens_input(),
                 io.String.Input(
                     "counts",
                     default="12.5%, 25%, 50%, 100%",
@@ -110,13 +106,8 @@ class TokenSweep(io.ComfyNode):
                     options=[_RANDOM, _FIRST],
                     tooltip="Which tokens come first: by the seed, or in their order.",
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=_LARGEST_SEED,
-                    control_after_generate=True,
-                    tooltip="Seed of the random order.",
+                seed_input(
+                    "Seed of the random order.",
                 ),
             ],
             outputs=[
@@ -151,16 +142,28 @@ class ContactSheet(io.ComfyNode):
             node_id="SceneTok_ContactSheet",
             display_name="Contact Sheet",
             category="SceneTok/render",
-            description="Draws image batches below each other, each with its label.",
+            description="Draws image batches below each other, each with its label; with headings, side by side in "
+            "columns.",
             inputs=[
-                io.Image.Input("images", tooltip="One image batch for each row, values 0 to 1."),
+                io.Image.Input(
+                    "images", tooltip="One image batch for each row, or for each heading of each row; values 0 to 1."
+                ),
                 io.String.Input(
                     "labels",
                     default="",
+                    multiline=True,
                     tooltip="The rows' labels: a list, such as Token Sweep's, or text with one line for each row. Rows "
                     "without one are numbered.",
                 ),
-                io.Int.Input("columns", default=8, min=1, max=64, tooltip="Most pictures in a row, evenly spread."),
+                io.Int.Input("columns", default=8, min=1, max=64, tooltip="Most pictures of a batch, evenly spread."),
+                io.String.Input(
+                    "headings",
+                    default="",
+                    optional=True,
+                    multiline=True,
+                    tooltip="Headings of columns: a list, such as SceneGen Sweep's, or text with one line for each. "
+                    "Every row then holds as many image batches side by side. Empty: one batch a row.",
+                ),
             ],
             outputs=[io.Image.Output(display_name="sheet", tooltip="One picture, values 0 to 1.")],
             is_input_list=True,
@@ -168,11 +171,19 @@ class ContactSheet(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, images: list[Tensor], labels: list[str], columns: list[int]) -> io.NodeOutput:
+    def execute(
+        cls, images: list[Tensor], labels: list[str], columns: list[int], headings: Sequence[str] = ("",)
+    ) -> io.NodeOutput:
         """Draw the sheet."""
-        names = labels[0].splitlines() if len(labels) == 1 else labels
+        names, heads = _texts(labels), _texts(headings)
+        batches = [evenly_spread(batch[..., :3].movedim(-1, -3), columns[0]) for batch in images]
         rows = [
-            (names[i] if i < len(names) else f"row {i + 1}", evenly_spread(batch[..., :3].movedim(-1, -3), columns[0]))
-            for i, batch in enumerate(images)
+            (names[i] if i < len(names) else f"row {i + 1}", pictures)
+            for i, pictures in enumerate(side_by_side(batches, max(1, len(heads))))
         ]
-        return io.NodeOutput(image_from_frames(to_tensor(contact_sheet(rows))[None]))
+        return io.NodeOutput(image_from_frames(to_tensor(contact_sheet(rows, headings=heads))[None]))
+
+
+def _texts(given: Sequence[str]) -> Sequence[str]:
+    """A list of texts as linked, or the lines of the one text that was written."""
+    return given[0].splitlines() if len(given) == 1 else given

@@ -12,6 +12,7 @@ from .camera import camera_extent
 from .selection import middle_view
 from .types import Cameras
 
+DEFAULT_FOV = 60.0  # degrees across the longer side, for pictures of which nothing is known
 # A squared sine: axes within about 2 degrees of each other span no plane, such rays never meet.
 _PARALLEL = 1e-3
 _WELL_SPREAD = 4.0  # ratio of the two smallest spreads above which the smallest one is a direction, not chance

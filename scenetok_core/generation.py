@@ -13,11 +13,23 @@ from .autoencoders import Autoencoder
 from .camera import fit_cameras, fit_views, plucker_features, scene_scale, to_scene_frame
 from .checkpoints import load_checkpoint, load_networks
 from .configs import SceneGenConfig
-from .models.scenegen import GeneratorNetworks, sample_tokens
+from .models.scenegen import Conditioning, GeneratorNetworks, sample_tokens
 from .pipeline import VALUES_PER_TOKEN_CHANNEL, SceneTok, default_dtype, or_seeded
 from .published import load_autoencoder
 from .sampling import Progress, make_schedule
 from .types import Cameras, SceneTokens, Views
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedScene:
+    """What scenes are drawn from: views and path as the network of a `SceneGenerator` sees them, on its device."""
+
+    conditioning: Conditioning
+    reference_c2w: Tensor  # [4, 4]
+    scale: float
+    cameras: Cameras  # of the views
+    preset: str  # name and hash of the model that will render the tokens
+    model_hash: str
 
 
 @dataclass
@@ -83,7 +95,6 @@ class SceneGenerator:
         pictures = frames * 3 * self.config.image_size**2
         return values * next(self.networks.parameters()).element_size() + pictures * torch.float32.itemsize
 
-    @torch.no_grad()
     def generate(
         self,
         views: Views,
@@ -115,6 +126,23 @@ class SceneGenerator:
         Raises:
             ValueError: too many views, a model whose tokens this is not trained to draw, or impossible settings.
         """
+        prepared = self.prepare(views, cameras, model, scale=scale)
+        return self.draw(
+            prepared,
+            steps=steps,
+            guidance=guidance,
+            shift=shift,
+            solver=solver,
+            generator=generator,
+            progress=progress,
+        )
+
+    @torch.no_grad()
+    def prepare(self, views: Views, cameras: Cameras, model: SceneTok, *, scale: str | float = "auto") -> PreparedScene:
+        """The part of `generate` that neither seeds nor settings change, for any number of `draw`s.
+
+        Arguments and errors as `generate`.
+        """
         config, network = self.config, self.config.generator
         self._check_model(model)
         if len(views) > network.cond_views:
@@ -131,7 +159,22 @@ class SceneGenerator:
             self._rays(to_scene_frame(seen.cameras, reference, factor)),
             self._rays(to_scene_frame(anchors, reference, factor)),
         )
-        sampling = config.sampling
+        return PreparedScene(conditioning, reference, factor, views.cameras, model.config.name, model.hash)
+
+    @torch.no_grad()
+    def draw(
+        self,
+        prepared: PreparedScene,
+        *,
+        steps: int | None = None,
+        guidance: float | None = None,
+        shift: float | None = None,
+        solver: str | None = None,
+        generator: torch.Generator | None = None,
+        progress: Progress | None = None,
+    ) -> SceneTokens:
+        """The tokens of one scene. Settings and errors as `generate`."""
+        sampling, network = self.config.sampling, self.config.generator
         schedule = make_schedule(
             "full_sequence",
             horizon=1,
@@ -143,7 +186,7 @@ class SceneGenerator:
         noise = torch.randn((1, network.tokens, network.token_dim), generator=or_seeded(generator)).to(self.device)
         tokens = sample_tokens(
             self.networks.scene_generator,
-            conditioning,
+            prepared.conditioning,
             noise,
             schedule,
             guidance=sampling.guidance if guidance is None else guidance,
@@ -152,12 +195,12 @@ class SceneGenerator:
         )
         return SceneTokens(
             tokens=tokens[0].float().cpu(),
-            reference_c2w=reference.cpu(),
-            scene_scale=factor,
-            cameras=views.cameras.to("cpu"),
-            preset=model.config.name,
-            model_hash=model.hash,
-            meta={"generator": config.name, "generator_hash": self.hash},
+            reference_c2w=prepared.reference_c2w.cpu(),
+            scene_scale=prepared.scale,
+            cameras=prepared.cameras.to("cpu"),
+            preset=prepared.preset,
+            model_hash=prepared.model_hash,
+            meta={"generator": self.config.name, "generator_hash": self.hash},
         )
 
     def _rays(self, cameras: Cameras) -> Tensor:
@@ -171,3 +214,23 @@ class SceneGenerator:
                 f"{self.config.name!r} draws tokens of model {wanted!r} ({dim} numbers each), not of "
                 f"{model.config.name!r} ({model.config.compressor.token_dim}); load {wanted!r}"
             )
+
+
+def parse_values(text: str, name: str, largest: float) -> list[float]:
+    """Values of a setting from text such as `1, 2.5, 4`.
+
+    Raises:
+        ValueError: something else, no value, or one that is not above 0 and at most `largest`.
+    """
+    values = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        try:
+            value = float(part)
+        except ValueError:
+            raise ValueError(f"values of {name} are given like 1, 2.5, 4; got {part!r}") from None
+        if not 0 < value <= largest:
+            raise ValueError(f"values of {name} must be above 0 and at most {largest:g}, got {part!r}")
+        values.append(value)
+    if not values:
+        raise ValueError(f"give at least one value of {name}, such as 1, 2.5, 4")
+    return values

@@ -134,8 +134,9 @@ class SceneTok:
                 `config.context_views`, a sharp and well spread subset is taken.
             reference: view whose camera becomes the scene's origin; None takes the most central one.
             scale: scene scale, "auto", "none" or network units per input unit (`camera.scene_scale`).
-            sample: draw the tokens from the posterior instead of taking its mean.
-            generator: random numbers for `sample`; None is a fresh one with seed 0.
+            sample: draw the latents of the views and then the tokens from their posteriors, as the original does,
+                instead of taking the means; what has no posterior stays as it is.
+            generator: CPU generator for `sample`; None is a fresh one with seed 0.
             progress: called once when the tokens are ready.
 
         Raises:
@@ -149,9 +150,10 @@ class SceneTok:
         reference_c2w = chosen.cameras.c2w[middle]
         factor = scene_scale(chosen.cameras, scale, self.config.scene_extent)
         rays = self._rays(to_scene_frame(chosen.cameras, reference_c2w, factor), self.config.context_focal)
-        latents = self.context_autoencoder.encode(chosen.rgb[None].to(self.device))
+        draw = or_seeded(generator) if sample else None
+        latents = self.context_autoencoder.encode(chosen.rgb[None].to(self.device), draw)
         posterior = self.networks.compressor(latents, rays)
-        tokens = posterior.sample(or_seeded(generator)) if sample else posterior.mean
+        tokens = posterior.mean if draw is None else posterior.sample(draw)
         if progress is not None:
             progress(1, 1, None)
         return SceneTokens(

@@ -57,9 +57,31 @@ def evenly_spread(
     return pictures[torch.linspace(0, len(pictures) - 1, count).round().long()]
 
 
+def side_by_side(
+    batches: Sequence[Tensor],  # [n, 3, h, w] each
+    columns: int,
+) -> list[Tensor]:
+    """Rows of `columns` batches each, in their order: [columns * n, 3, h, w] each.
+
+    Raises:
+        ValueError: the batches fill no whole number of rows, or those of a row differ in number or size of pictures.
+    """
+    if len(batches) % columns:
+        raise ValueError(
+            f"{len(batches)} image batches do not fill rows of {columns}; give as many headings as columns"
+        )
+    rows = [batches[i : i + columns] for i in range(0, len(batches), columns)]
+    for row in rows:
+        shapes = {tuple(batch.shape) for batch in row}
+        if len(shapes) > 1:
+            raise ValueError(f"image batches side by side must have one shape [n, 3, h, w], got {sorted(shapes)}")
+    return [torch.cat(list(row)) for row in rows]
+
+
 def contact_sheet(
     rows: Sequence[tuple[str, Tensor]],  # label and pictures [n, 3, h, w] in [0, 1] of every row
     scale: int | None = None,
+    headings: Sequence[str] = (),
 ) -> Image.Image:
     """Rows of pictures on a dark ground with their labels in a column on the left.
 
@@ -68,6 +90,7 @@ def contact_sheet(
     Args:
         rows: the rows from top to bottom.
         scale: every pixel is drawn as a square of this many pixels; None brings the tallest row to about 100 pixels.
+        headings: texts above the rows; each stands above an equal share of the width.
 
     Returns:
         An RGB image.
@@ -87,13 +110,16 @@ def contact_sheet(
         raise ValueError(f"scale must be a whole number of at least 1, got {scale}")
     font = ImageFont.load_default()
     label_boxes = [_text_size(label, font) for label, _ in rows]
+    heading = max((_text_size(text, font)[1] + _GAP for text in headings), default=0)
     label_width = max(width for width, _ in label_boxes) + 2 * _LABEL_MARGIN
     strips = [_strip(enlarge(pictures, scale)) for _, pictures in rows]
     heights = [max(strip.height, box[1]) for strip, box in zip(strips, label_boxes, strict=True)]
-    size = (label_width + max(strip.width for strip in strips) + _GAP, sum(heights) + _GAP * (len(rows) + 1))
-    sheet = Image.new("RGB", size, _BACKGROUND)
+    width = max(strip.width for strip in strips) + _GAP
+    sheet = Image.new("RGB", (label_width + width, heading + sum(heights) + _GAP * (len(rows) + 1)), _BACKGROUND)
     draw = ImageDraw.Draw(sheet)
-    top = _GAP
+    for i, text in enumerate(headings):
+        draw.multiline_text((label_width + i * width // len(headings), _GAP), text, fill=_TEXT, font=font)
+    top = _GAP + heading
     for (label, _), strip, box, height in zip(rows, strips, label_boxes, heights, strict=True):
         draw.multiline_text((_LABEL_MARGIN, top + (height - box[1]) // 2), label, fill=_TEXT, font=font)
         sheet.paste(strip, (label_width, top))

@@ -10,12 +10,14 @@ import math
 from pathlib import Path
 
 import torch
+from PIL import ExifTags, Image
 from torch import Tensor
 
 from scenetok_core.captures import write_transforms
 from scenetok_core.sheets import to_image
 from scenetok_core.types import Cameras
 from training.data.rooms import Rooms, RoomsConfig
+from training.data.scenes import Scenes
 from training.data.walks import WalkStyle, clearance
 
 FOLDER = Path(__file__).resolve().parent.parent / "workflows" / "example_capture"
@@ -26,10 +28,13 @@ INPUTS = 8
 SIDEWAYS_M, UPWARDS_M, TURN_DEGREES = 0.45, 0.25, 14.0
 QUALITY = 88
 LEAST_CLEARANCE_M = 0.2
+PHOTOGRAPH_SIZE = (384, 512)  # (height, width) in pixels
+FOCAL_ON_FILM_MM = 28  # of the photograph, as its EXIF data say
+FILM_DIAGONAL_MM = math.hypot(36, 24)
 
 
 def main() -> None:
-    """Render and write both captures."""
+    """Render and write both captures, and one photograph."""
     rooms = Rooms(RoomsConfig(image_size=SIZE, supersample=3, walk=WalkStyle(length_m=(1.8, 3.0))))
     scene = rooms.scenes(SEED, 1)
     walk = rooms.walk(scene, SEED, FRAMES)
@@ -40,6 +45,20 @@ def main() -> None:
         free = float(clearance(scene, cameras.centers[:, None, :, ::2]))
         assert free > LEAST_CLEARANCE_M and float(depth.min()) > 0, f"the path comes within {free:.2f} m of things"
         write_capture(file, folder, frames[0], Cameras(cameras.c2w[0], cameras.K[0], (SIZE, SIZE), unit="metric"))
+    write_photograph(rooms, scene, walk.c2w[:, :1])
+
+
+def write_photograph(rooms: Rooms, scene: Scenes, c2w: Tensor) -> None:
+    """Write what the first camera [1, 1, 4, 4] sees as a JPEG file that tells its focal length, and no pose."""
+    height, width = PHOTOGRAPH_SIZE
+    focal = FOCAL_ON_FILM_MM / FILM_DIAGONAL_MM * math.hypot(height, width) / width
+    K = torch.tensor([[focal, 0, 0.5], [0, focal, 0.5], [0, 0, 1.0]])
+    frames, _ = rooms.render(scene, Cameras(c2w, K[None, None], (width, width)), width)
+    top = (width - height) // 2
+    exif = Image.Exif()
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.FocalLengthIn35mmFilm] = FOCAL_ON_FILM_MM
+    picture = to_image(frames[0, 0, :, top : top + height])
+    picture.save(FOLDER / "photograph.jpg", quality=QUALITY, exif=exif)
 
 
 def swing(c2w: Tensor) -> Tensor:

@@ -22,8 +22,15 @@ from tests.engine.workflows import WORKFLOWS, Json, is_widget
 
 ROOT = Path(__file__).resolve().parents[1]
 _WIDTH, _GAP_X, _GAP_Y, _TOP = 340, 60, 60, 60
-_SLOT, _WIDGET, _FRAME, _PREVIEW = 22, 26, 30, 330
-_SHOWS_PICTURES = {"PreviewImage", "SaveImage", "SaveVideo", "SceneTok_RenderTrajectory"}
+_SLOT, _WIDGET, _TEXT, _FRAME, _PREVIEW = 22, 26, 60, 30, 330
+_SHOWS_RESULTS = {
+    "PreviewAny",
+    "PreviewImage",
+    "SaveImage",
+    "SaveVideo",
+    "SceneTok_LoadPhotograph",
+    "SceneTok_RenderTrajectory",
+}
 _OPTIONAL_SHAPE = 7
 
 
@@ -77,8 +84,10 @@ def ui_form(prompt: Mapping[str, Json], object_info: Mapping[str, Json], version
             {"name": name, "type": socket, "links": []}
             for name, socket in zip(info["output_name"], info["output"], strict=True)
         ]
+        texts = sum(bool(len(d) > 1 and d[1].get("multiline")) for d in definitions_of(info).values())
         slots = max(sum("widget" not in entry for entry in entries), len(outputs))
-        height = _FRAME + _SLOT * slots + _WIDGET * len(values) + (_PREVIEW if kind in _SHOWS_PICTURES else 0)
+        height = _FRAME + _SLOT * slots + _WIDGET * len(values) + _TEXT * texts
+        height += _PREVIEW if kind in _SHOWS_RESULTS else 0
         top = below.get(column[node_id], _TOP)
         below[column[node_id]] = top + height + _GAP_Y
         ours = kind.startswith("SceneTok_")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from scenetok_core.autoencoders import LatentSpec, build_autoencoder, vavae, videodc, wan
+from scenetok_core.autoencoders import LatentSpec, PatchAutoencoder, build_autoencoder, vavae, videodc, wan
 from scenetok_core.autoencoders.tiles import Axis, in_tiles
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -209,6 +209,39 @@ def test_latents_are_normalised_by_the_statistics(name):
     raw = autoencoder.encode_clip(frames.transpose(1, 2) * 2 - 1).transpose(1, 2)
     mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
     assert torch.allclose(autoencoder.encode(frames), (raw - mean) / std, atol=SAME)
+
+
+@pytest.mark.parametrize("name", ["va-vae", "wan2.2"])
+def test_latents_are_drawn_from_the_posterior_around_its_mean(name):
+    autoencoder = small(name)
+    frames, spec = video(autoencoder.spec.group_frames), autoencoder.spec
+    clip = frames[:, 0] * 2 - 1 if name == "va-vae" else frames.transpose(1, 2) * 2 - 1
+    posterior = autoencoder.network.encode(clip).latent_dist
+    noise = torch.randn(posterior.mean.shape, generator=torch.Generator().manual_seed(3))
+    raw = posterior.mean + posterior.std * noise
+    raw = raw[:, None] if name == "va-vae" else raw.transpose(1, 2)
+    drawn = autoencoder.encode(frames, torch.Generator().manual_seed(3))
+    assert torch.allclose(drawn, spec.normalise(raw), atol=SAME)
+    assert not torch.allclose(drawn, autoencoder.encode(frames), atol=0.01)
+
+
+@pytest.mark.parametrize("name", ["va-vae", "wan2.2"])
+def test_every_clip_is_drawn_with_noise_of_its_own(name):
+    autoencoder, state = small(name), torch.random.get_rng_state()
+    group = video(autoencoder.spec.group_frames)
+    twice = torch.cat([group, group], dim=1)
+    first, second = autoencoder.encode(twice, torch.Generator().manual_seed(0)).chunk(2, dim=1)
+    assert not torch.allclose(first, second, atol=0.01)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_without_a_posterior_the_generator_is_left_alone():
+    generator = torch.Generator().manual_seed(0)
+    before = generator.get_state()
+    for autoencoder in (small("videodcae"), PatchAutoencoder(4)):
+        frames = video(8)
+        assert torch.equal(autoencoder.encode(frames, generator), autoencoder.encode(frames))
+    assert torch.equal(generator.get_state(), before)
 
 
 def test_a_loss_on_frames_has_a_gradient_beyond_the_range(autoencoder):

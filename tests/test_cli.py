@@ -71,6 +71,21 @@ def test_encode_writes_a_scene_and_says_what_it_holds(files, capsys):
     assert messages(printed.err) == []
 
 
+def test_tokens_may_be_drawn_from_their_posterior(files):
+    tokens = {}
+    for name, options in {
+        "mean": (),
+        "seed": ("--seed", "1"),
+        "one": ("--sample", "--seed", "1"),
+        "two": ("--sample",),
+    }.items():
+        assert encode(files, *options, out=f"{name}.safetensors") == 0
+        tokens[name] = load_scene(files / f"{name}.safetensors").tokens
+    assert torch.equal(tokens["mean"], tokens["seed"])
+    for one, other in (("mean", "one"), ("mean", "two"), ("one", "two")):
+        assert not torch.allclose(tokens[one], tokens[other], atol=0.01)
+
+
 def test_render_writes_a_video_and_a_seed_decides_it(files, capsys):
     outputs = [files / name for name in ("first.mp4", "again.mp4", "other.mp4")]
     for path, seed in zip(outputs, ("3", "3", "4"), strict=True):

@@ -14,6 +14,7 @@ import pytest
 from huggingface_hub import constants
 
 from scenetok_core import cli, downloads
+from scenetok_core.cli import download as command
 from scenetok_core.downloads import KNOWN_FILES, KnownFile, address_of, download, known_file, published_size
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -417,12 +418,12 @@ def test_the_table_names_each_file_once_and_by_its_stem():
 @pytest.fixture
 def table(file, monkeypatch):
     """The command's table, with one file on the server."""
-    monkeypatch.setattr(cli, "KNOWN_FILES", (file,))
-    monkeypatch.setattr(cli, "known_file", lambda name: file if name in (NAME, "weights") else None)
+    monkeypatch.setattr(command, "KNOWN_FILES", (file,))
+    monkeypatch.setattr(command, "known_file", lambda name: file if name in (NAME, "weights") else None)
 
 
 def test_the_command_says_what_it_will_do_and_does_it(table, server, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(cli.shutil, "disk_usage", lambda path: DiskUsage(10**10, 0, 5 * 10**9))
+    monkeypatch.setattr(command.shutil, "disk_usage", lambda path: DiskUsage(10**10, 0, 5 * 10**9))
     folder = tmp_path / "models" / "scenetok"
     assert cli.main(["download", "weights", "--folder", str(folder)]) == 0
     assert (folder / NAME).read_bytes() == CONTENT

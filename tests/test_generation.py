@@ -6,6 +6,7 @@ import torch
 from scenetok_core import SceneGenerator, SceneTok
 from scenetok_core.camera import plucker_features, relative_poses
 from scenetok_core.checkpoints import load_scene, save_scene
+from scenetok_core.generation import parse_values
 from scenetok_core.models.scenegen import sample_tokens
 from scenetok_core.sampling import make_schedule
 from scenetok_core.types import Views
@@ -88,6 +89,37 @@ def test_seeds_and_knobs_decide_the_scene(generator, model):
     assert torch.equal(plain, tokens()) and torch.equal(torch.random.get_rng_state(), state)
     for other in (tokens(4), tokens(steps=2), tokens(guidance=1.0), tokens(shift=1.0)):
         assert not torch.allclose(plain, other, atol=1e-3)
+
+
+def test_scenes_of_other_settings_need_the_pictures_only_once(generator, model):
+    views, path = small.views(2), small.cameras(5)
+    embedded = []
+    hook = generator.networks.scene_generator.pose_embed.register_forward_hook(lambda *call: embedded.append(call))
+    prepared = generator.prepare(views, path, model, scale=0.7)
+    settings = [{"shift": 1.0}, {"shift": 4.0, "guidance": 2.0}, {"steps": 2, "solver": "ab2"}]
+    drawn = [generator.draw(prepared, **chosen, generator=torch.Generator().manual_seed(5)) for chosen in settings]
+    assert len(embedded) == 1
+    hook.remove()
+    for scene, chosen in zip(drawn, settings, strict=True):
+        seed = torch.Generator().manual_seed(5)
+        want = generator.generate(views, path, model, scale=0.7, generator=seed, **chosen)
+        assert torch.equal(scene.tokens, want.tokens) and scene.scene_scale == want.scene_scale == 0.7
+        assert torch.equal(scene.reference_c2w, want.reference_c2w) and scene.meta == want.meta
+
+
+def test_values_are_read_from_text():
+    assert parse_values(" 1, 2.5,4 ,", "shift", 100) == [1.0, 2.5, 4.0]
+    for text, message in [
+        ("1, two", "values of shift are given like 1, 2.5, 4; got 'two'"),
+        ("1 2", "got '1 2'"),
+        (" , ", "give at least one value of shift"),
+        ("1, 0", "above 0 and at most 100, got '0'"),
+        ("101", "above 0 and at most 100, got '101'"),
+        ("nan", "above 0 and at most 100, got 'nan'"),
+        ("-inf", "above 0 and at most 100, got '-inf'"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            parse_values(text, "shift", 100)
 
 
 def test_progress_counts_steps_and_may_cancel(generator, model):

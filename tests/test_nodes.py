@@ -20,14 +20,15 @@ from scenetok_core.sheets import save_image
 from scenetok_core.trajectories import PRESETS, preset_options
 from scenetok_core.video import read_video_frames
 from tests import small
+from tests.captures import write_colmap_text, write_realestate
 from tests.engine import PromptRejectedError
 from tests.engine.workflows import WORKFLOWS, edited, to_api
-from tests.test_captures import write_colmap_text, write_realestate
 
 VIEWS, FRAMES, STEPS = 6, 7, 3
 NODES = {
     "SceneTok_LoadModel",
     "SceneTok_LoadViews",
+    "SceneTok_LoadPhotograph",
     "SceneTok_EncodeViews",
     "SceneTok_CameraTrajectory",
     "SceneTok_RenderTrajectory",
@@ -41,6 +42,7 @@ NODES = {
     "SceneTok_LoadGenerator",
     "SceneTok_SingleViewCamera",
     "SceneTok_SceneGenSample",
+    "SceneTok_SceneGenSweep",
 }
 LOAD, VIEW, ENCODE, PATH, RENDER, VIDEO, SAVE = "1", "2", "3", "4", "5", "6", "8"
 WORKFLOW_NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
@@ -217,6 +219,21 @@ def test_the_solver_is_chosen_and_prompts_without_one_still_run(comfy, run, prom
         files = [saved_file(comfy, item) for item in done.outputs["9"]["images"]]
         pictures[solver] = [Image.open(file).convert("RGB").tobytes() for file in files]
     assert pictures[None] == pictures["euler"] != pictures["ab2"]
+
+
+def test_tokens_are_drawn_when_asked_and_prompts_without_the_question_still_run(comfy, run, prompt):
+    tokens = {}
+    plain = {"sample": None, "sample_seed": None}
+    for name, settings in {"plain": plain, "off": {"sample_seed": 5}, "drawn": {"sample": True}}.items():
+        changed = edited(
+            prompt, SceneTok_EncodeViews=settings, SceneTok_SaveTokens={"filename_prefix": f"scenes/{name}"}
+        )
+        only = {key: node for key, node in changed.items() if key in (LOAD, VIEW, ENCODE, SAVE)}
+        done = run(only)
+        assert done.status == "execution_success", done.error
+        tokens[name] = load_scene(saved_file(comfy, done.outputs[SAVE]["scenes"][0])).tokens
+    assert torch.equal(tokens["plain"], tokens["off"])
+    assert not torch.allclose(tokens["plain"], tokens["drawn"], atol=0.01)
 
 
 def test_a_path_from_the_cameras_of_the_tokens(run, prompt):
@@ -477,9 +494,8 @@ def test_nodes_of_the_ui_workflow_do_not_overlap(name):
 
 
 @pytest.mark.parametrize("name", WORKFLOW_NAMES)
-def test_the_workflows_run(comfy, run, name):
+def test_the_workflows_run(run, name):
     """As shipped; where a model does not come with the pack, the small models stand for all of them."""
-    save_image(comfy.folder("input") / "example.png", small.views(1, (40, 60)).rgb[0])
     prompt = shipped_workflow(name)
     if needs_downloads(name):
         prompt = edited(prompt, **SMALL_MODELS)
@@ -550,51 +566,6 @@ def test_a_path_is_transferred_and_its_uncertainty_shown(comfy, run):
     assert len(frames) == counts["9"]
     progress = [data for data in done.of_type("progress") if data["node"] == "8"]
     assert progress[-1]["value"] == progress[-1]["max"]
-
-
-def generation(picture, **changes):
-    """A prompt from one picture to saved scenes."""
-    sample = {"generator": ["1", 0], "model": ["2", 0], "images": ["3", 0], "cameras": ["4", 0], "path": ["5", 0]}
-    settings = {"steps": 2, "guidance": 0.0, "shift": 0.0, "scene_scale": 0.0, "seed": 0, "scenes": 2}
-    path = {"preset": "dolly", "frames": 6, "cameras": ["4", 0], "reference": -1, "focus_distance": 1.0, "loop": False}
-    amounts = {"degrees": 0.0, "distance": 0.3, "radius": 0.1, "turns": 1.0, "forward": 0.1, "smoothing": 0.0}
-    nodes = [
-        ("SceneTok_LoadGenerator", {"generator": "generator.safetensors", "dtype": "fp32"}),
-        ("SceneTok_LoadModel", {"model": "small.safetensors", "dtype": "fp32"}),
-        ("LoadImage", {"image": picture}),
-        ("SceneTok_SingleViewCamera", {"image": ["3", 0], "fov": 60.0}),
-        ("SceneTok_CameraTrajectory", {**path, **amounts, "keyframes": ""}),
-        ("SceneTok_SceneGenSample", {**sample, **settings, **changes}),
-        ("SceneTok_SaveTokens", {"tokens": ["6", 0], "filename_prefix": "scenes/drawn"}),
-    ]
-    return {str(i): {"class_type": kind, "inputs": inputs} for i, (kind, inputs) in enumerate(nodes, 1)}
-
-
-@pytest.fixture
-def picture(comfy):
-    save_image(comfy.folder("input") / "one.png", small.views(1, (40, 60)).rgb[0])
-    return "one.png"
-
-
-def test_scenes_are_drawn_from_one_picture(comfy, run, picture):
-    done = run(generation(picture))
-    assert done.status == "execution_success", done.error
-    first, second = (load_scene(saved_file(comfy, listed)) for listed in done.outputs["7"]["scenes"])
-    assert first.tokens.shape == second.tokens.shape and not torch.equal(first.tokens, second.tokens)
-    assert first.meta["generator"] == "small-generator"
-    progress = [data["value"] for data in done.of_type("progress") if data["node"] == "6"]
-    assert progress == sorted(progress) and progress[-1] == 4
-    again = run(generation(picture, seed=1, scenes=1, solver="euler"))
-    (alone,) = again.outputs["7"]["scenes"]
-    assert torch.equal(load_scene(saved_file(comfy, alone)).tokens, second.tokens)
-
-
-def test_a_generator_refuses_other_models_and_is_none_itself(run, picture):
-    prompt = generation(picture)
-    wrong = edited(prompt, SceneTok_LoadModel={"model": "other.safetensors"})
-    assert "draws tokens of model 'small'" in run(wrong).error
-    swapped = edited(prompt, SceneTok_LoadModel={"model": "generator.safetensors"})
-    assert "is a scene generator, not a SceneTok model" in run(swapped).error
 
 
 def test_mode_mask_without_a_mask_is_refused(run, prompt):

@@ -6,10 +6,13 @@ import pytest
 import torch
 
 from scenetok_core import SceneTok
+from scenetok_core.autoencoders import PatchAutoencoder
 from scenetok_core.configs import SamplingConfig
+from scenetok_core.models.networks import Networks
 from scenetok_core.sampling import make_schedule
 from scenetok_core.types import Views
 from tests import small
+from tests.test_autoencoders import small as small_autoencoder
 
 SAME = 1e-5
 
@@ -23,6 +26,13 @@ def scaled(cameras, factor):
     c2w = cameras.c2w.clone()
     c2w[:, :3, 3] *= factor
     return cameras.replace(c2w=c2w)
+
+
+def around(context, target, config):
+    """A model with random weights around two autoencoders."""
+    networks = Networks(config)
+    networks.load_state_dict(small.state(config))
+    return SceneTok(config, networks, context, target, "hash")
 
 
 def test_shapes_and_ranges(model):
@@ -60,6 +70,55 @@ def test_same_seed_same_frames_and_global_state_untouched(model):
     assert torch.equal(frames[0], frames[1])
     assert not torch.equal(frames[0], frames[2])
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_tokens_may_be_drawn_from_their_posterior(model):
+    def tokens(**options):
+        return model.encode(small.views(), **options).tokens
+
+    def drawn(seed):
+        return tokens(sample=True, generator=torch.Generator().manual_seed(seed))
+
+    mean = tokens()
+    assert torch.equal(drawn(1), drawn(1)) and not torch.allclose(drawn(1), drawn(2), atol=1e-3)
+    assert torch.equal(tokens(generator=torch.Generator().manual_seed(1)), mean)
+    many = torch.stack([drawn(seed) for seed in range(64)])
+    assert (many.mean(0) - mean).abs().mean() < 0.5 * (many - mean).abs().mean()
+
+
+def test_the_latents_of_the_views_are_drawn_too():
+    """The tokens have no posterior here, so what changes are the latents."""
+    autoencoder = small_autoencoder("va-vae")
+    channels, side = autoencoder.spec.channels, small.IMAGE // autoencoder.spec.spatial
+    compressor = dataclasses.replace(
+        small.config().compressor, latent_channels=channels, ray_map=2 * side, ray_patch=2, posterior="normalised"
+    )
+    config = small.config(compressor=compressor, context_autoencoder="va-vae")
+    model = around(autoencoder, PatchAutoencoder(small.PATCH), config)
+    mean, drawn, again = (model.encode(small.views(), sample=sample).tokens for sample in (False, True, True))
+    assert torch.equal(drawn, again) and not torch.allclose(mean, drawn, atol=1e-3)
+
+
+@pytest.mark.parametrize("frames", [1, 5, 6, 8])
+def test_a_path_that_ends_inside_a_group_is_rendered_on_and_cut(frames):
+    autoencoder = small_autoencoder("videodcae")
+    spec = autoencoder.spec
+    side = small.IMAGE // spec.spatial
+    decoder = dataclasses.replace(
+        small.config().decoder,
+        latent_channels=spec.channels,
+        ray_map=2 * side,
+        ray_patch=2,
+        frames_per_latent=spec.frames_per_latent,
+    )
+    config = small.config(decoder=decoder, target_autoencoder="videodcae")
+    model = around(PatchAutoencoder(small.PATCH), autoencoder, config)
+    scene, path = model.encode(small.views()), small.cameras(8)[:frames]
+    rendered = model.render(scene, path)
+    assert spec.group_frames == 4 and rendered.shape == (frames, 3, small.IMAGE, small.IMAGE)
+    whole = -(-frames // 4) * 4
+    on = model.render(scene, path[[min(i, frames - 1) for i in range(whole)]])
+    assert len(on) == whole and torch.equal(rendered, on[:frames])
 
 
 def test_inputs_are_not_changed(model):

@@ -6,10 +6,10 @@ import hashlib
 import pytest
 import torch
 
-from scenetok_core import cli
 from scenetok_core.autoencoders import PatchAutoencoder, published_files
 from scenetok_core.checkpoints import build_networks, load_checkpoint, save_checkpoint
 from scenetok_core.cli import main
+from scenetok_core.cli import verify as command
 from scenetok_core.convert import convert_checkpoint
 from scenetok_core.downloads import KNOWN_FILES, KnownFile
 from scenetok_core.leave_out import leave_out
@@ -43,7 +43,7 @@ def folder(tmp_path):
 @pytest.fixture
 def verify(folder, monkeypatch):
     """The command, with the small models as the released ones."""
-    monkeypatch.setattr(cli, "MODELS", MODELS)
+    monkeypatch.setattr(command, "MODELS", MODELS)
     return lambda *options: main(["verify", *options, "--folder", str(folder), "--device", "cpu"])
 
 
@@ -176,7 +176,7 @@ def test_the_command_draws_a_scene_if_the_model_that_renders_it_is_there(verify,
 
 def test_a_file_with_another_hash_than_recorded_is_refused(verify, monkeypatch, capsys):
     known = KnownFile("small.ckpt", "model", "MIT", url="https://example.org/small.ckpt", sha256="0" * 64)
-    monkeypatch.setattr(cli, "known_file", lambda name: known)
+    monkeypatch.setattr(command, "known_file", lambda name: known)
     assert verify("small") == BAD_INPUT
     printed = capsys.readouterr()
     assert "0" * 64 in printed.out
@@ -191,7 +191,7 @@ def test_missing_files_are_named_with_their_commands(tmp_path, capsys):
 
 
 def test_other_captures_are_asked_for_where_there_is_no_example(verify, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(cli, "_EXAMPLE", tmp_path / "absent.json")
+    monkeypatch.setattr(command, "_EXAMPLE", tmp_path / "absent.json")
     assert verify("small") == BAD_INPUT
     assert "name one with --capture" in capsys.readouterr().err
     assert verify("small", "--every", "1") == BAD_INPUT

@@ -6,7 +6,7 @@ from PIL import Image
 
 from scenetok_core.files import replacing
 from scenetok_core.metrics import psnr
-from scenetok_core.sheets import contact_sheet, enlarge, save_image, to_bytes, to_image
+from scenetok_core.sheets import contact_sheet, enlarge, save_image, side_by_side, to_bytes, to_image
 from scenetok_core.video import read_video_frames, write_video
 
 FRAMES = 7
@@ -109,6 +109,33 @@ def test_sheet_shows_the_pictures_beside_their_labels():
     first_column = int((pixels == torch.tensor([255, 0, 0])).all(-1).any(0).nonzero()[0])
     for top, bottom in ((0, sheet.height // 3), (sheet.height // 3, sheet.height)):
         assert int(pixels[top:bottom, :first_column].amax()) > 150, "no label beside this row"
+
+
+def test_headings_stand_above_their_share_of_the_width():
+    side, gap = 60, 4
+    rows = [("shift", torch.full((4, 3, side, side), 0.5)) for _ in range(2)]
+    plain, headed = contact_sheet(rows, 1), contact_sheet(rows, 1, headings=("one", "two"))
+    added = headed.height - plain.height
+    assert headed.width == plain.width and 8 < added < 30
+    pixels = pixels_of(headed)
+    assert torch.equal(pixels[added:], pixels_of(plain)), "the rows stay as they are"
+    first = headed.width - 4 * (side + gap)
+    ink = (pixels[:added].amax(-1) > 150).any(0).nonzero().flatten()
+    for start in (first, first + 2 * (side + gap)):
+        inside = ink[(ink >= start) & (ink < start + 2 * (side + gap))]
+        assert len(inside) and inside[0] - start < gap
+    assert ink[0] >= first
+
+
+def test_batches_side_by_side_keep_their_order():
+    batches = [torch.full((2, 3, 4, 4), float(i)) for i in range(6)]
+    rows = side_by_side(batches, 3)
+    assert [[float(picture.mean()) for picture in row] for row in rows] == [[0, 0, 1, 1, 2, 2], [3, 3, 4, 4, 5, 5]]
+    assert [len(row) for row in side_by_side([torch.zeros(1, 3, 4, 4), torch.zeros(2, 3, 8, 8)], 1)] == [1, 2]
+    with pytest.raises(ValueError, match="6 image batches do not fill rows of 4"):
+        side_by_side(batches, 4)
+    with pytest.raises(ValueError, match=r"must have one shape .* got \[\(1, 3, 4, 4\), \(2, 3, 4, 4\)\]"):
+        side_by_side([batches[0], batches[1][:1]], 2)
 
 
 def test_a_longer_label_widens_only_the_label_column():

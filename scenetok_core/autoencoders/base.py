@@ -104,8 +104,11 @@ class Autoencoder(Protocol):
         """What holds its weights, if it has any."""
         ...
 
-    def encode(self, frames: Tensor) -> Tensor:
-        """Frames [B, T, 3, H, W] in [0, 1] -> latents [B, L, C, h, w]."""
+    def encode(self, frames: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Frames [B, T, 3, H, W] in [0, 1] -> latents [B, L, C, h, w].
+
+        Of a posterior, its mean; with a CPU `generator`, a draw from it. Without a posterior it is not used.
+        """
         ...
 
     def decode(self, latents: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from einops import rearrange
@@ -30,15 +30,22 @@ class ClipAutoencoder(ABC):
     spec: LatentSpec
 
     @abstractmethod
-    def encode_clip(self, clip: Tensor) -> Tensor:
-        """Frames [1, 3, T, H, W] in [-1, 1] -> raw latents [1, C, L, h, w], the mean where there is a posterior."""
+    def encode_clip(self, clip: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Frames [1, 3, T, H, W] in [-1, 1] -> raw latents [1, C, L, h, w].
+
+        Of a posterior the mean, or with a CPU `generator` a draw; see `of_posterior`.
+        """
 
     @abstractmethod
     def decode_clip(self, latents: Tensor) -> Tensor:
         """Raw latents [1, C, L, h, w] -> frames [1, 3, T, H, W], about [-1, 1] and not clamped."""
 
-    def encode(self, frames: Tensor) -> Tensor:
+    def encode(self, frames: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Frames [B, T, 3, H, W] in [0, 1] on the network's device -> normalised latents [B, L, C, h, w], float32.
+
+        Args:
+            frames: the frames.
+            generator: CPU generator; where there is a posterior, latents are drawn from it. None takes its mean.
 
         Raises:
             ValueError: T is no whole number of groups, or a side is no whole number of latent cells.
@@ -46,7 +53,7 @@ class ClipAutoencoder(ABC):
         self.spec.check_frames(frames)
         length = self.spec.group_frames if self.spec.separate_groups else frames.shape[1]
         clips = rearrange(frames * 2 - 1, "b (g t) c h w -> (b g) c t h w", t=length).to(self._dtype)
-        latents = torch.cat([self.encode_clip(clip) for clip in clips.split(1)]).float()
+        latents = torch.cat([self.encode_clip(clip, generator) for clip in clips.split(1)]).float()
         return self.spec.normalise(rearrange(latents, "(b g) c l h w -> b (g l) c h w", b=len(frames)))
 
     def decode(self, latents: Tensor) -> Tensor:
@@ -69,6 +76,21 @@ class ClipAutoencoder(ABC):
     @property
     def _dtype(self) -> torch.dtype:
         return next(self.network.parameters()).dtype
+
+
+class LatentPosterior(Protocol):
+    """What diffusers' autoencoders give as `latent_dist`."""
+
+    mean: Tensor
+    std: Tensor
+
+
+def of_posterior(posterior: LatentPosterior, generator: torch.Generator | None) -> Tensor:
+    """The mean of a posterior, or with a CPU `generator` one draw, whose noise does not depend on device and dtype."""
+    if generator is None:
+        return posterior.mean
+    noise = torch.randn(posterior.mean.shape, generator=generator)
+    return posterior.mean + posterior.std * noise.to(posterior.mean)
 
 
 def published_layout(network: nn.Module, renaming: Renaming, convolutions: str | None = None) -> Layout:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from einops import rearrange
 from torch import Tensor
 
@@ -22,7 +23,7 @@ class PatchAutoencoder:
         self.patch = patch
         self.spec = LatentSpec(channels=3 * patch * patch, spatial=patch)
 
-    def encode(self, frames: Tensor) -> Tensor:
+    def encode(self, frames: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Frames [B, T, 3, H, W] in [0, 1] -> latents [B, T, 3 p p, H / p, W / p] in [-1, 1]."""
         self.spec.check_frames(frames)
         return rearrange(frames * 2 - 1, "b t c (h p) (w q) -> b t (c p q) h w", p=self.patch, q=self.patch)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .base import LatentSpec
-from .clips import ClipAutoencoder, Layout, Renaming, load_published, need_diffusers, published_layout
+from .clips import ClipAutoencoder, Layout, Renaming, load_published, need_diffusers, of_posterior, published_layout
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
@@ -59,7 +59,7 @@ def published_shapes(config: VaVaeConfig = RELEASED) -> dict[str, tuple[int, ...
 
 
 class VaVae(ClipAutoencoder):
-    """Pictures to 32 channels of 16 x 16 pixels each; encoding takes the posterior's mean."""
+    """Pictures to 32 channels of 16 x 16 pixels each; there is a posterior."""
 
     files = ("vavae-imagenet256-f16d32-dinov2.pt", "vavae-imagenet256-f16d32-dinov2.safetensors")
     network: AutoencoderKL
@@ -82,9 +82,10 @@ class VaVae(ClipAutoencoder):
         self.network = _network(config)
         load_published(self.network, state, _layout(self.network, config), self.files[0], dtype)
 
-    def encode_clip(self, clip: Tensor) -> Tensor:
-        """A picture [1, 3, 1, H, W] in [-1, 1] -> mean of the posterior [1, C, 1, h, w]."""
-        return self.network.encode(clip[:, :, 0]).latent_dist.mode()[:, :, None]  # type: ignore[union-attr]
+    def encode_clip(self, clip: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """A picture [1, 3, 1, H, W] in [-1, 1] -> mean of the posterior, or a draw, [1, C, 1, h, w]."""
+        posterior = self.network.encode(clip[:, :, 0]).latent_dist  # type: ignore[union-attr]
+        return of_posterior(posterior, generator)[:, :, None]
 
     def decode_clip(self, latents: Tensor) -> Tensor:
         """Raw latents [1, C, 1, h, w] -> a picture [1, 3, 1, H, W], about [-1, 1]."""

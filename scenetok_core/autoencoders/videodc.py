@@ -114,7 +114,7 @@ class VideoDcAutoencoder(ClipAutoencoder):
         self.network = _network(config)
         load_published(self.network, state, published_layout(self.network, ()), self.files[0], dtype)
 
-    def encode_clip(self, clip: Tensor) -> Tensor:
+    def encode_clip(self, clip: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """A video [1, 3, T, H, W] in [-1, 1] -> raw latents [1, C, L, h, w]."""
         return in_tiles(self.network.encoder, clip, self.tiling.axes(self.spec, latents=False))
 

@@ -14,7 +14,7 @@ from einops import rearrange
 from torch import Tensor
 
 from .base import LatentSpec
-from .clips import ClipAutoencoder, Layout, Renaming, load_published, need_diffusers, published_layout
+from .clips import ClipAutoencoder, Layout, Renaming, load_published, need_diffusers, of_posterior, published_layout
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKLWan
@@ -64,7 +64,7 @@ def published_shapes(config: WanConfig = RELEASED) -> dict[str, tuple[int, ...]]
 
 
 class WanVae(ClipAutoencoder):
-    """Groups of 17 frames to 5 latents of 48 channels, 16 x 16 pixels each; encoding takes the posterior's mean."""
+    """Groups of 17 frames to 5 latents of 48 channels, 16 x 16 pixels each; there is a posterior."""
 
     files = ("Wan2.2_VAE.pth", "wan2.2_vae.safetensors", "Wan2.2_VAE.safetensors")
     network: AutoencoderKLWan
@@ -92,9 +92,9 @@ class WanVae(ClipAutoencoder):
         self.network = _network(config)
         load_published(self.network, state, _layout(self.network, config), self.files[0], dtype)
 
-    def encode_clip(self, clip: Tensor) -> Tensor:
-        """A group of frames [1, 3, T, H, W] in [-1, 1] -> mean of the posterior [1, C, L, h, w]."""
-        return self.network.encode(clip).latent_dist.mode()  # type: ignore[union-attr]
+    def encode_clip(self, clip: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """A group of frames [1, 3, T, H, W] in [-1, 1] -> mean of the posterior, or a draw, [1, C, L, h, w]."""
+        return of_posterior(self.network.encode(clip).latent_dist, generator)  # type: ignore[union-attr]
 
     def decode_clip(self, latents: Tensor) -> Tensor:
         """Raw latents [1, C, L, h, w] of a group -> frames [1, 3, T, H, W], about [-1, 1].

@@ -10,7 +10,7 @@ from .colmap import find_model, open_colmap
 from .distortion import Distortion, undistort
 from .files import absolute, confined, holds_frames, read_json_object
 from .folder import FILE_NAME, open_camera_folder, write_cameras_json
-from .images import PICTURE_SUFFIXES, image_size, list_pictures, load_image
+from .images import PICTURE_SUFFIXES, exif_fov, image_size, list_pictures, load_image
 from .realestate import has_frames, is_realestate, open_realestate, read_cameras
 from .transforms import open_transforms, write_transforms
 
@@ -22,6 +22,7 @@ __all__ = [
     "Distortion",
     "absolute",
     "confined",
+    "exif_fov",
     "find_cameras",
     "image_size",
     "list_pictures",

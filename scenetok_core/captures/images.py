@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
-_ORIENTATION_TAG = 0x0112
 _FIRST_TURNED_ORIENTATION = 5  # EXIF orientations 5 to 8 exchange width and height
 _SIXTEEN_BIT_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 _ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
+_FILM_DIAGONAL_MM = math.hypot(36, 24)  # a focal length "on 35 mm film" stands for an equal angle across the diagonal
+_INCHES = 2
+_SENSOR_UNITS_MM = {_INCHES: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}  # of FocalPlaneResolutionUnit
+_PLAUSIBLE_DEGREES = (1.0, 150.0)
 _UNREADABLE = (OSError, UnidentifiedImageError, SyntaxError, Image.DecompressionBombError)
 
 
@@ -28,7 +34,7 @@ def image_size(path: Path) -> tuple[int, int]:
     try:
         with Image.open(path) as picture:
             width, height = picture.size
-            turned = picture.getexif().get(_ORIENTATION_TAG, 1) >= _FIRST_TURNED_ORIENTATION
+            turned = picture.getexif().get(ExifTags.Base.Orientation, 1) >= _FIRST_TURNED_ORIENTATION
     except _UNREADABLE as error:
         raise _unreadable(path, error) from error
     return (width, height) if turned else (height, width)
@@ -48,6 +54,54 @@ def load_image(path: Path) -> Tensor:
     except _UNREADABLE as error:
         raise _unreadable(path, error) from error
     return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
+
+
+def exif_fov(path: Path) -> float | None:
+    """Field of view across the longer side of a picture by its EXIF data, in degrees; None when they do not tell.
+
+    Taken from the focal length on 35 mm film, else from the focal length and the sensor's pixels per length. Values
+    that no camera has, such as the zeros of those that do not know, count as absent.
+
+    Raises:
+        ValueError: the file is no readable picture.
+    """
+    try:
+        with Image.open(path) as picture:
+            size, tags = picture.size, picture.getexif().get_ifd(ExifTags.IFD.Exif)
+    except _UNREADABLE as error:
+        raise _unreadable(path, error) from error
+    for focal in (_film_focal(tags), _sensor_focal(tags, size)):  # in picture diagonals
+        if focal is not None:
+            degrees = math.degrees(2 * math.atan(max(size) / math.hypot(*size) / (2 * focal)))
+            if _PLAUSIBLE_DEGREES[0] <= degrees <= _PLAUSIBLE_DEGREES[1]:
+                return degrees
+    return None
+
+
+def _film_focal(tags: Mapping[int, Any]) -> float | None:
+    focal = _positive(tags.get(ExifTags.Base.FocalLengthIn35mmFilm))
+    return None if focal is None else focal / _FILM_DIAGONAL_MM
+
+
+def _sensor_focal(tags: Mapping[int, Any], size: tuple[int, int]) -> float | None:
+    focal, density = (
+        _positive(tags.get(tag)) for tag in (ExifTags.Base.FocalLength, ExifTags.Base.FocalPlaneXResolution)
+    )
+    unit = _SENSOR_UNITS_MM.get(tags.get(ExifTags.Base.FocalPlaneResolutionUnit, _INCHES))
+    if focal is None or density is None or unit is None:
+        return None
+    # The density is that of the picture as taken; it may have been made smaller since.
+    width, height = (_positive(tags.get(tag)) for tag in (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight))
+    taken = size if width is None or height is None else (width, height)
+    return focal * density / unit / math.hypot(*taken)
+
+
+def _positive(value: Any) -> float | None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    return number if 0 < number < math.inf else None
 
 
 def list_pictures(folder: Path) -> list[Path]:

@@ -1,0 +1,112 @@
+"""What several commands share: progress bars, checks before any work, arguments."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from ..captures import open_capture
+from ..pipeline import SceneTok
+from ..types import Views
+
+DEVICES = "cuda" if torch.cuda.is_available() else "cpu"
+MODEL_FOLDER = Path("models", "scenetok")  # as in ComfyUI
+
+
+@contextmanager
+def bar(label: str, unit: str = "step") -> Iterator[Callable[..., None]]:
+    """A progress bar, as the callback (done, total, ...) that moves it."""
+    with tqdm(desc=label, unit=unit, unit_scale=unit == "B") as shown:
+
+        def report(done: int, total: int | None, *_: object) -> None:
+            if done < shown.n:  # the next pass of several
+                shown.reset()
+            shown.total = total
+            shown.update(done - shown.n)
+
+        yield report
+
+
+def check_device(device: str) -> None:
+    """Raise `ValueError` for a device that torch cannot use."""
+    try:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError) as error:  # AssertionError: a torch without this kind of device
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {device!r} is not usable ({reason}); try --device cpu") from error
+
+
+def open_model(arguments: argparse.Namespace) -> SceneTok:
+    """The model of `add_model`'s arguments."""
+    check_device(arguments.device)
+    return SceneTok.load(arguments.checkpoint, device=arguments.device)
+
+
+def check_every(every: int, least: int) -> None:
+    """Raise `ValueError` unless `--every` is at least `least`."""
+    if every < least:
+        raise ValueError(f"--every must be at least {least}, got {every}")
+
+
+def check_output(path: Path, suffixes: Sequence[str], argument: str = "--out") -> None:
+    """Refuse before any work what could not be written after it."""
+    if path.suffix.lower() not in suffixes:
+        raise ValueError(f"{argument} must end in {' or '.join(suffixes)}, got {path.name!r}")
+    with writing(path):
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        if path.is_dir():
+            raise IsADirectoryError(f"{path} is a folder")
+        if not folder.is_dir() or not os.access(folder, os.W_OK):
+            raise NotADirectoryError(f"{folder} is no folder that takes new files")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what goes wrong while `path` is written into a `ValueError`."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # RuntimeError: no video encoder
+        raise ValueError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def all_views(capture: str | Path, size: int) -> Views:
+    """All pictures of a capture as squares of `size` pixels, with a progress bar."""
+    opened = open_capture(capture)
+    with bar("read", "picture") as progress:
+        return opened.load(size=size, progress=progress)
+
+
+def print_scores(left_out: int, inputs: int, views: int, scores: Mapping[str, float]) -> None:
+    """Print PSNR in dB, one line for each name."""
+    print(f"PSNR of {left_out} left-out views, from {inputs} inputs ({views} views in all)")
+    for name, value in scores.items():
+        print(f"{value:6.2f} dB  {name}")
+
+
+def in_bytes(size: int | None) -> str:
+    """A file size for people."""
+    return "unknown" if size is None else f"{tqdm.format_sizeof(size)}B"
+
+
+def add_capture(parser: argparse.ArgumentParser) -> None:
+    """The argument for posed pictures."""
+    parser.add_argument(
+        "capture", help="transforms.json, COLMAP folder, RealEstate10K text, or folder with cameras.json"
+    )
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """The arguments that `open_model` reads."""
+    parser.add_argument("--checkpoint", required=True, help="model checkpoint (.safetensors)")
+    add_device(parser)
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """The argument for a torch device."""
+    parser.add_argument("--device", default=DEVICES, help=f"torch device (default {DEVICES})")
