@@ -7,9 +7,8 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..scenetok_core import save_scene
+from ..scenetok_core import SceneTok, save_scene
 from . import folders
-from .devices import ManagedModel
 from .sockets import (
     ModelSocket,
     NodeProgress,
@@ -74,11 +73,11 @@ class EncodeViews(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model: ManagedModel, images: Tensor, cameras: object, scene_scale: float, reference: int
+        cls, model: SceneTok, images: Tensor, cameras: object, scene_scale: float, reference: int
     ) -> io.NodeOutput:
         """Encode on the compute device."""
         views = views_from_sockets(images, cameras)
-        scene = model.on_device(len(views)).encode(
+        scene = model.encode(
             views,
             reference=None if reference < 0 else reference,
             scale=scene_scale or "auto",

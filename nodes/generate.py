@@ -8,10 +8,11 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..scenetok_core import SceneTok
 from ..scenetok_core.framing import single_camera
 from ..scenetok_core.generation import SceneGenerator
 from . import folders
-from .devices import DTYPES, ManagedGenerator, ManagedModel, load_managed
+from .devices import DTYPES, load_managed
 from .sockets import (
     MODEL_SOLVER,
     GeneratorSocket,
@@ -188,8 +189,8 @@ class SceneGenSample(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        generator: ManagedGenerator,
-        model: ManagedModel,
+        generator: SceneGenerator,
+        model: SceneTok,
         images: Tensor,
         cameras: object,
         path: object,
@@ -203,13 +204,12 @@ class SceneGenSample(io.ComfyNode):
     ) -> io.NodeOutput:
         """Draw on the compute device; cancellable within a step."""
         views, wanted, progress = views_from_sockets(images, cameras), read_cameras(path), NodeProgress()
-        pipeline = generator.on_device(len(views))
         seeds = range(seed, seed + scenes)
         drawn = [
-            pipeline.generate(
+            generator.generate(
                 views,
                 wanted,
-                model.pipeline,
+                model,
                 scale=scene_scale or "auto",
                 steps=steps or None,
                 guidance=guidance or None,

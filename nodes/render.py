@@ -7,8 +7,8 @@ from fractions import Fraction
 import torch
 from comfy_api.latest import InputImpl, Types, io
 
+from ..scenetok_core import SceneTok
 from ..scenetok_core.uncertainty import as_mask, heat_map, render_uncertainty
-from .devices import ManagedModel
 from .sockets import (
     MODEL_SOLVER,
     ModelSocket,
@@ -90,7 +90,7 @@ class RenderTrajectory(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model: ManagedModel,
+        model: SceneTok,
         tokens: object,
         cameras: object,
         steps: int,
@@ -101,8 +101,7 @@ class RenderTrajectory(io.ComfyNode):
     ) -> io.NodeOutput:
         """Render on the compute device; cancellable within a step."""
         scene, path = read_tokens(tokens), read_cameras(cameras)
-        model.pipeline.check_scene(scene)
-        frames = model.on_device(len(path)).render(
+        frames = model.render(
             scene,
             path,
             steps=steps or None,
@@ -178,7 +177,7 @@ class RenderUncertainty(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model: ManagedModel,
+        model: SceneTok,
         tokens: object,
         cameras: object,
         samples: int,
@@ -189,9 +188,8 @@ class RenderUncertainty(io.ComfyNode):
     ) -> io.NodeOutput:
         """Render the samples on the compute device; cancellable within a step."""
         scene, path = read_tokens(tokens), read_cameras(cameras)
-        model.pipeline.check_scene(scene)
         mean, spread = render_uncertainty(
-            model.on_device(len(path)),
+            model,
             scene,
             path,
             samples,

@@ -13,8 +13,10 @@ from .autoencoders import Autoencoder
 from .camera import fit_cameras, fit_views, plucker_features, scene_scale, to_scene_frame
 from .checkpoints import load_checkpoint, load_networks
 from .configs import SceneGenConfig
+from .memory import generator_bytes
 from .models.scenegen import GeneratorNetworks, sample_tokens
-from .pipeline import VALUES_PER_TOKEN_CHANNEL, SceneTok, default_dtype, or_seeded
+from .pipeline import SceneTok, default_dtype, or_seeded
+from .placement import Place, encode_frames, stay
 from .published import load_autoencoder
 from .sampling import Progress, make_schedule
 from .types import Cameras, SceneTokens, Views
@@ -22,12 +24,16 @@ from .types import Cameras, SceneTokens, Views
 
 @dataclass
 class SceneGenerator:
-    """A loaded scene generator. `generate` leaves the caller's tensors and the global random state alone."""
+    """A loaded scene generator. `generate` leaves the caller's tensors and the global random state alone.
+
+    `place` as in `SceneTok`.
+    """
 
     config: SceneGenConfig
     networks: GeneratorNetworks
     context_autoencoder: Autoencoder
     hash: str
+    place: Place = stay
 
     @classmethod
     def load(
@@ -61,27 +67,9 @@ class SceneGenerator:
 
     @property
     def modules(self) -> list[nn.Module]:
-        """Everything that holds weights: the network, then the autoencoder if it has some."""
-        autoencoder = self.context_autoencoder.network
-        return [self.networks] if autoencoder is None else [self.networks, autoencoder]
-
-    @property
-    def device(self) -> torch.device:
-        """Where the network is."""
-        return next(self.networks.parameters()).device
-
-    def memory_estimate(self, frames: int = 1) -> int:
-        """Bytes to keep free beside the weights for drawing a scene from `frames` pictures.
-
-        Counts what is large: both halves of a guided step at the widest place of a block, and the keys and values of
-        the conditioning in every block.
-        """
-        network = self.config.generator
-        cells = (network.ray_map // network.ray_patch) ** 2
-        keys = min(frames, network.cond_views) * cells + network.anchors + 1
-        values = 2 * network.hidden * (network.tokens * VALUES_PER_TOKEN_CHANNEL + 2 * network.depth * keys)
-        pictures = frames * 3 * self.config.image_size**2
-        return values * next(self.networks.parameters()).element_size() + pictures * torch.float32.itemsize
+        """What is placed: the network, then the autoencoder if it has weights."""
+        network, autoencoder = self.networks.scene_generator, self.context_autoencoder.network
+        return [network] if autoencoder is None else [network, autoencoder]
 
     @torch.no_grad()
     def generate(
@@ -126,12 +114,8 @@ class SceneGenerator:
         anchors, reference = path[spread], seen.cameras.c2w[0]
         both = Cameras(torch.cat([seen.cameras.c2w, anchors.c2w]), torch.cat([seen.cameras.K, anchors.K]))
         factor = scene_scale(both, scale, config.scene_extent)
-        conditioning = self.networks.scene_generator.condition(
-            self.context_autoencoder.encode(seen.rgb[None].to(self.device)),
-            self._rays(to_scene_frame(seen.cameras, reference, factor)),
-            self._rays(to_scene_frame(anchors, reference, factor)),
-        )
         sampling = config.sampling
+        guidance = sampling.guidance if guidance is None else guidance
         schedule = make_schedule(
             "full_sequence",
             horizon=1,
@@ -140,13 +124,23 @@ class SceneGenerator:
             clean_targets=0,
             shift=sampling.shift if shift is None else shift,
         )
-        noise = torch.randn((1, network.tokens, network.token_dim), generator=or_seeded(generator)).to(self.device)
+        noise = torch.randn((1, network.tokens, network.token_dim), generator=or_seeded(generator))
+        latents = encode_frames(self.context_autoencoder, seen.rgb[None], self.place)
+        scene_generator = self.networks.scene_generator
+        itemsize = next(scene_generator.parameters()).dtype.itemsize
+        needed = generator_bytes(network, len(views), guided=guidance != 1.0, itemsize=itemsize)
+        device = self.place(scene_generator, needed)
+        conditioning = scene_generator.condition(
+            latents.to(device),
+            self._rays(to_scene_frame(seen.cameras, reference, factor)).to(device),
+            self._rays(to_scene_frame(anchors, reference, factor)).to(device),
+        )
         tokens = sample_tokens(
-            self.networks.scene_generator,
+            scene_generator,
             conditioning,
-            noise,
+            noise.to(device),
             schedule,
-            guidance=sampling.guidance if guidance is None else guidance,
+            guidance=guidance,
             solver=solver or sampling.solver,
             progress=progress,
         )
@@ -162,7 +156,7 @@ class SceneGenerator:
 
     def _rays(self, cameras: Cameras) -> Tensor:
         side = self.config.generator.ray_map
-        return plucker_features(cameras.c2w[None], cameras.K[None], (side, side)).to(self.device)
+        return plucker_features(cameras.c2w[None], cameras.K[None], (side, side))
 
     def _check_model(self, model: SceneTok) -> None:
         wanted, dim = self.config.scene_model, self.config.generator.token_dim
