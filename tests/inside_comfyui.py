@@ -68,6 +68,27 @@ def placement():
     return {"loads": loads, "same": same, "plain place": plain.place.__name__}
 
 
+def previews():
+    """When previews were asked for in a minute of steps of 50 ms, by how long a preview takes; in seconds."""
+    return {seconds: _preview_times(seconds) for seconds in (0.0, 2.0)}
+
+
+def _preview_times(seconds):
+    now, times = 0.0, []
+
+    def preview():
+        nonlocal now
+        times.append(now)
+        now += seconds
+        return torch.zeros(1, 3, 8, 8)
+
+    progress, steps = node_module("sockets").NodeProgress(clock=lambda: now), 1200
+    for step in range(steps):
+        now += 0.05
+        progress(step + 1, steps, preview)
+    return times
+
+
 if __name__ == "__main__":
     enter_comfyui(sys.argv[1])
-    print(json.dumps({"placement": placement}[sys.argv[2]]()))  # noqa: T201
+    print(json.dumps({"placement": placement, "previews": previews}[sys.argv[2]]()))  # noqa: T201

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,9 @@ from tests.inside_comfyui import FRAMES
 
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 300
+STEP, COSTLY, EVERY = 0.05, 2.0, 0.3  # a step, a costly preview, the least time between previews, in seconds
+SHARE = 0.1  # of the running time that previews may take
+SAME = 1e-5
 
 
 @pytest.fixture
@@ -39,3 +43,10 @@ def test_only_the_network_of_a_stage_is_loaded(inside):
     loads = [load for stage in told["loads"].values() for load in stage]
     assert all(load["whole"] and load["bytes"] > 0 for load in loads)
     assert told["same"] and told["plain place"] == "stay"
+
+
+def test_cheap_previews_are_frequent_and_costly_ones_take_a_tenth(inside):
+    cheap, costly = inside("previews").values()
+    for times, least in ((cheap, EVERY), (costly, COSTLY / SHARE)):
+        gaps = [after - before for before, after in pairwise(times)]
+        assert len(gaps) > 2 and all(least - SAME < gap < least + STEP + SAME for gap in gaps)
