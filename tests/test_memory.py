@@ -154,10 +154,10 @@ def test_the_decoder_needs_what_is_said(name, windows, guidance, dtype):
 @pytest.mark.parametrize("views", [1, 3])
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_the_generator_needs_what_is_said(views, guidance, dtype):
-    """Narrower and with fewer blocks than released, as it looks for masked views and so needs a real device."""
+    """On a real device, as it looks which views are masked."""
     preset = PRESETS["scenegen_shift4_re10k"]
     assert isinstance(preset, SceneGenConfig)
-    config = replace(preset.generator, hidden=384, heads=6, depth=DEPTH)
+    config = replace(preset.generator, depth=2)
     model = networks(replace(preset, generator=config), dtype, "cpu").scene_generator
     side = config.ray_map // config.ray_patch
     with torch.no_grad(), PeakMemory(model) as peak:
