@@ -39,10 +39,11 @@ def layers(dtype: torch.dtype, device: torch.device) -> Iterator[tuple[str, Run]
     yield "RMS norm 1024, 512 rows", lambda: norm(rows)
     for layout, ending in ((torch.contiguous_format, ""), (torch.channels_last_3d, ", channels last")):
         for channels, side in ((128, 256), (512, 64)):
-            video = torch.randn(1, channels, 4, side, side).to(device, dtype, memory_format=layout)
-            conv = nn.Conv3d(channels, channels, 3, padding=1).to(device, dtype)
+            video = torch.randn(1, channels, 4, side, side).to(device, dtype).contiguous(memory_format=layout)
+            conv = nn.Conv3d(channels, channels, 3, padding=1, device=device, dtype=dtype)
+            conv.weight.data = conv.weight.data.contiguous(memory_format=layout)
             size = f"{channels}, 4 x {side} x {side}{ending}"
-            yield f"Conv3d {size}", functools.partial(conv.to(memory_format=layout), video)
+            yield f"Conv3d {size}", functools.partial(conv, video)
             yield f"channel norm {size}", functools.partial(ChannelNorm(channels).to(device, dtype), video)
 
 

@@ -1,50 +1,32 @@
-"""A loaded model under ComfyUI's memory management."""
+"""Loaded models under ComfyUI's memory management."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 import comfy.model_management as management
 import torch
 from comfy.ldm.modules.attention import optimized_attention
 from comfy.model_patcher import ModelPatcher
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..scenetok_core import SceneTok
 from ..scenetok_core.generation import SceneGenerator
 from ..scenetok_core.nn.attention import Attend, attend, use_attention
+from ..scenetok_core.placement import stay
 from .folders import weight_folders
 
 DTYPES = {"auto": None, "bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _log = logging.getLogger("SceneTok")
 
-
 P = TypeVar("P", SceneTok, SceneGenerator)
 
 
-@dataclass(frozen=True, eq=False)
-class Managed(Generic[P]):
-    """What travels on a SCENETOK_MODEL or SCENEGEN_MODEL socket."""
-
-    pipeline: P
-    patchers: tuple[ModelPatcher, ...]
-
-    def on_device(self, frames: int) -> P:
-        """The pipeline with all its weights on the compute device, with room to work on `frames` pictures."""
-        needed = self.pipeline.memory_estimate(frames)
-        management.load_models_gpu(list(self.patchers), memory_required=needed, force_full_load=True)
-        return self.pipeline
-
-
-ManagedModel = Managed[SceneTok]
-ManagedGenerator = Managed[SceneGenerator]
-
-
-def load_managed(kind: type[P], path: Path, dtype: str) -> Managed[P]:
-    """Load a checkpoint in main memory; it moves to the compute device when a node needs it.
+def load_managed(kind: type[P], path: Path, dtype: str) -> P:
+    """Load a checkpoint in main memory; its networks move to the compute device when a stage needs them.
 
     Raises:
         ValueError: an unknown dtype, a file that is no usable checkpoint of this kind, or missing autoencoder weights.
@@ -52,9 +34,23 @@ def load_managed(kind: type[P], path: Path, dtype: str) -> Managed[P]:
     device, offload = management.get_torch_device(), management.unet_offload_device()
     pipeline = kind.load(path, device="cpu", dtype=_choose_dtype(dtype, device), folders=weight_folders())
     use_attention(pipeline.networks, _attention(device))
-    patchers = (ModelPatcher(module, load_device=device, offload_device=offload) for module in pipeline.modules)
     _log.info("loaded %s (%s) for %s", path.name, pipeline.config.name, device)
-    return Managed(pipeline, tuple(patchers))
+    return managed(pipeline, device, offload)
+
+
+def managed(pipeline: P, device: torch.device, offload: torch.device) -> P:
+    """`pipeline` with every network under ComfyUI's management: on `device` for its stage, else there or on `offload`.
+
+    What else is on the device makes room as far as the stage needs it.
+    """
+    # In a shell, as ComfyUI sets `device` on what it manages; on diffusers' models that cannot be set.
+    patchers = {network: ModelPatcher(nn.Sequential(network), device, offload) for network in pipeline.modules}
+
+    def place(network: nn.Module, needed: int) -> torch.device:
+        management.load_models_gpu([patchers[network]], memory_required=needed, force_full_load=True)
+        return stay(network, needed)
+
+    return replace(pipeline, place=place)
 
 
 def _choose_dtype(name: str, device: torch.device) -> torch.dtype:

@@ -8,9 +8,8 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..scenetok_core import save_scene
+from ..scenetok_core import SceneTok, save_scene
 from . import folders
-from .devices import ManagedModel
 from .sockets import (
     LARGEST_SEED,
     ModelSocket,
@@ -90,7 +89,7 @@ class EncodeViews(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model: ManagedModel,
+        model: SceneTok,
         images: Tensor,
         cameras: object,
         scene_scale: float,
@@ -100,7 +99,7 @@ class EncodeViews(io.ComfyNode):
     ) -> io.NodeOutput:
         """Encode on the compute device."""
         views = views_from_sockets(images, cameras)
-        scene = model.on_device(len(views)).encode(
+        scene = model.encode(
             views,
             reference=None if reference < 0 else reference,
             scale=scene_scale or "auto",

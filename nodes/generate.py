@@ -9,8 +9,8 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..scenetok_core.generation import parse_values
-from .devices import ManagedGenerator, ManagedModel
+from ..scenetok_core import SceneTok
+from ..scenetok_core.generation import SceneGenerator, parse_values
 from .sockets import (
     LARGEST_FIRST_SEED,
     LARGEST_GUIDANCE,
@@ -98,8 +98,8 @@ class SceneGenSample(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        generator: ManagedGenerator,
-        model: ManagedModel,
+        generator: SceneGenerator,
+        model: SceneTok,
         images: Tensor,
         cameras: object,
         path: object,
@@ -176,8 +176,8 @@ class SceneGenSweep(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        generator: ManagedGenerator,
-        model: ManagedModel,
+        generator: SceneGenerator,
+        model: SceneTok,
         images: Tensor,
         cameras: object,
         path: object,
@@ -207,8 +207,8 @@ def _read_guidances(text: str) -> list[float]:
 
 
 def _draw_all(
-    generator: ManagedGenerator,
-    model: ManagedModel,
+    generator: SceneGenerator,
+    model: SceneTok,
     images: Tensor,
     cameras: object,
     path: object,
@@ -217,10 +217,9 @@ def _draw_all(
 ) -> list[dict[str, Any]]:
     """One scene for each of `draws`, the settings as the nodes' inputs give them; the pictures are encoded once."""
     views, wanted, progress = views_from_sockets(images, cameras), read_cameras(path), NodeProgress()
-    pipeline = generator.on_device(len(views))
-    prepared = pipeline.prepare(views, wanted, model.pipeline, scale=scene_scale or "auto")
+    prepared = generator.prepare(views, wanted, model, scale=scene_scale or "auto")
     scenes = [
-        pipeline.draw(
+        generator.draw(
             prepared,
             steps=draw["steps"] or None,
             guidance=draw["guidance"] or None,

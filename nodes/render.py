@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from comfy_api.latest import InputImpl, Types, io
 
+from ..scenetok_core import SceneTok
 from ..scenetok_core.uncertainty import as_mask, heat_map, render_uncertainty
-from .devices import ManagedModel
 from .sockets import (
     LARGEST_FIRST_SEED,
     MODEL_SOLVER,
@@ -86,7 +86,7 @@ class RenderTrajectory(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model: ManagedModel,
+        model: SceneTok,
         tokens: object,
         cameras: object,
         steps: int,
@@ -97,8 +97,7 @@ class RenderTrajectory(io.ComfyNode):
     ) -> io.NodeOutput:
         """Render on the compute device; cancellable within a step."""
         scene, path = read_tokens(tokens), read_cameras(cameras)
-        model.pipeline.check_scene(scene)
-        frames = model.on_device(len(path)).render(
+        frames = model.render(
             scene,
             path,
             steps=steps or None,
@@ -152,7 +151,7 @@ class RenderUncertainty(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model: ManagedModel,
+        model: SceneTok,
         tokens: object,
         cameras: object,
         samples: int,
@@ -163,9 +162,8 @@ class RenderUncertainty(io.ComfyNode):
     ) -> io.NodeOutput:
         """Render the samples on the compute device; cancellable within a step."""
         scene, path = read_tokens(tokens), read_cameras(cameras)
-        model.pipeline.check_scene(scene)
         mean, spread = render_uncertainty(
-            model.on_device(len(path)),
+            model,
             scene,
             path,
             samples,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, get_args
@@ -29,6 +30,7 @@ LARGEST_FIRST_SEED = 0xFFFFFFFF  # where seeds count up from the first
 _PREVIEW_PIXELS = 512
 _PREVIEW_FRAMES = 9
 _PREVIEW_EVERY_S = 0.3
+_PREVIEW_SHARE = 0.1  # of the running time, at most
 _ASPECT_TOLERANCE = 0.02
 
 
@@ -144,20 +146,23 @@ def _mapping(socket: str, value: object) -> Mapping[str, Any]:
 class NodeProgress:
     """Progress of the running node: its bar, preview pictures, and an exception as soon as the user cancels.
 
-    Fits every progress callback of `scenetok_core`: (done, total) and (done, total, preview).
+    Fits every progress callback of `scenetok_core`: (done, total) and (done, total, preview). A preview waits the
+    longer, the longer the one before took, so that they slow down long work by about a tenth at most.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._bar = comfy.utils.ProgressBar(1)
-        self._next_preview_s = 0.0
+        self._clock = clock  # seconds
+        self._next_preview_s = -math.inf
 
     def __call__(self, done: int, total: int, preview: Callable[[], Tensor] | None = None) -> None:
         """Report `done` of `total`; raises ComfyUI's interruption when the user cancelled."""
         comfy.model_management.throw_exception_if_processing_interrupted()
-        picture = None
-        if preview is not None and time.monotonic() >= self._next_preview_s:
+        picture, began = None, self._clock()
+        if preview is not None and began >= self._next_preview_s:
             picture = ("JPEG", mosaic(preview()), _PREVIEW_PIXELS)
-            self._next_preview_s = time.monotonic() + _PREVIEW_EVERY_S
+            ended = self._clock()
+            self._next_preview_s = ended + max(_PREVIEW_EVERY_S, (ended - began) * (1 / _PREVIEW_SHARE - 1))
         self._bar.update_absolute(done, total, picture)
 
 

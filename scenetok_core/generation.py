@@ -13,10 +13,12 @@ from .autoencoders import Autoencoder
 from .camera import fit_cameras, fit_views, plucker_features, scene_scale, to_scene_frame
 from .checkpoints import load_checkpoint, load_networks
 from .configs import SceneGenConfig
+from .memory import generator_bytes
 from .models.scenegen import Conditioning, GeneratorNetworks, sample_tokens
-from .pipeline import VALUES_PER_TOKEN_CHANNEL, SceneTok, default_dtype, or_seeded
+from .pipeline import SceneTok, default_dtype, or_seeded
+from .placement import Place, encode_frames, stay
 from .published import load_autoencoder
-from .sampling import Progress, make_schedule
+from .sampling import Progress, Schedule, make_schedule
 from .types import Cameras, SceneTokens, Views
 
 
@@ -34,12 +36,16 @@ class PreparedScene:
 
 @dataclass
 class SceneGenerator:
-    """A loaded scene generator. `generate` leaves the caller's tensors and the global random state alone."""
+    """A loaded scene generator. `generate` leaves the caller's tensors and the global random state alone.
+
+    `place` as in `SceneTok`.
+    """
 
     config: SceneGenConfig
     networks: GeneratorNetworks
     context_autoencoder: Autoencoder
     hash: str
+    place: Place = stay
 
     @classmethod
     def load(
@@ -73,27 +79,9 @@ class SceneGenerator:
 
     @property
     def modules(self) -> list[nn.Module]:
-        """Everything that holds weights: the network, then the autoencoder if it has some."""
-        autoencoder = self.context_autoencoder.network
-        return [self.networks] if autoencoder is None else [self.networks, autoencoder]
-
-    @property
-    def device(self) -> torch.device:
-        """Where the network is."""
-        return next(self.networks.parameters()).device
-
-    def memory_estimate(self, frames: int = 1) -> int:
-        """Bytes to keep free beside the weights for drawing a scene from `frames` pictures.
-
-        Counts what is large: both halves of a guided step at the widest place of a block, and the keys and values of
-        the conditioning in every block.
-        """
-        network = self.config.generator
-        cells = (network.ray_map // network.ray_patch) ** 2
-        keys = min(frames, network.cond_views) * cells + network.anchors + 1
-        values = 2 * network.hidden * (network.tokens * VALUES_PER_TOKEN_CHANNEL + 2 * network.depth * keys)
-        pictures = frames * 3 * self.config.image_size**2
-        return values * next(self.networks.parameters()).element_size() + pictures * torch.float32.itemsize
+        """What is placed: the network, then the autoencoder if it has weights."""
+        network, autoencoder = self.networks.scene_generator, self.context_autoencoder.network
+        return [network] if autoencoder is None else [network, autoencoder]
 
     def generate(
         self,
@@ -126,6 +114,7 @@ class SceneGenerator:
         Raises:
             ValueError: too many views, a model whose tokens this is not trained to draw, or impossible settings.
         """
+        self._schedule(steps, shift)  # refuses impossible settings before any work
         prepared = self.prepare(views, cameras, model, scale=scale)
         return self.draw(
             prepared,
@@ -154,10 +143,12 @@ class SceneGenerator:
         anchors, reference = path[spread], seen.cameras.c2w[0]
         both = Cameras(torch.cat([seen.cameras.c2w, anchors.c2w]), torch.cat([seen.cameras.K, anchors.K]))
         factor = scene_scale(both, scale, config.scene_extent)
+        latents = encode_frames(self.context_autoencoder, seen.rgb[None], self.place)
+        device = self._place_network(len(views))
         conditioning = self.networks.scene_generator.condition(
-            self.context_autoencoder.encode(seen.rgb[None].to(self.device)),
-            self._rays(to_scene_frame(seen.cameras, reference, factor)),
-            self._rays(to_scene_frame(anchors, reference, factor)),
+            latents.to(device),
+            self._rays(to_scene_frame(seen.cameras, reference, factor)).to(device),
+            self._rays(to_scene_frame(anchors, reference, factor)).to(device),
         )
         return PreparedScene(conditioning, reference, factor, views.cameras, model.config.name, model.hash)
 
@@ -175,19 +166,13 @@ class SceneGenerator:
     ) -> SceneTokens:
         """The tokens of one scene. Settings and errors as `generate`."""
         sampling, network = self.config.sampling, self.config.generator
-        schedule = make_schedule(
-            "full_sequence",
-            horizon=1,
-            steps=sampling.steps if steps is None else steps,
-            window=1,
-            clean_targets=0,
-            shift=sampling.shift if shift is None else shift,
-        )
-        noise = torch.randn((1, network.tokens, network.token_dim), generator=or_seeded(generator)).to(self.device)
+        schedule = self._schedule(steps, shift)
+        noise = torch.randn((1, network.tokens, network.token_dim), generator=or_seeded(generator))
+        device = self._place_network(len(prepared.cameras))
         tokens = sample_tokens(
             self.networks.scene_generator,
             prepared.conditioning,
-            noise,
+            noise.to(device),
             schedule,
             guidance=sampling.guidance if guidance is None else guidance,
             solver=solver or sampling.solver,
@@ -203,9 +188,25 @@ class SceneGenerator:
             meta={"generator": self.config.name, "generator_hash": self.hash},
         )
 
+    def _schedule(self, steps: int | None, shift: float | None) -> Schedule:
+        sampling = self.config.sampling
+        return make_schedule(
+            "full_sequence",
+            horizon=1,
+            steps=sampling.steps if steps is None else steps,
+            window=1,
+            clean_targets=0,
+            shift=sampling.shift if shift is None else shift,
+        )
+
+    def _place_network(self, views: int) -> torch.device:
+        network = self.networks.scene_generator
+        itemsize = next(network.parameters()).dtype.itemsize
+        return self.place(network, generator_bytes(self.config.generator, views, guided=True, itemsize=itemsize))
+
     def _rays(self, cameras: Cameras) -> Tensor:
         side = self.config.generator.ray_map
-        return plucker_features(cameras.c2w[None], cameras.K[None], (side, side)).to(self.device)
+        return plucker_features(cameras.c2w[None], cameras.K[None], (side, side))
 
     def _check_model(self, model: SceneTok) -> None:
         wanted, dim = self.config.scene_model, self.config.generator.token_dim

@@ -13,24 +13,29 @@ from .autoencoders import Autoencoder
 from .camera import fit_cameras, fit_views, ray_features, scene_scale, to_scene_frame
 from .checkpoints import load_checkpoint, load_networks
 from .configs import SceneTokConfig
+from .memory import compressor_bytes, decoder_bytes
 from .models.networks import Networks, sample_latents
+from .placement import Place, decode_latents, encode_frames, stay
 from .published import load_autoencoder
 from .sampling import Preview, Progress, Schedule, make_schedule
 from .selection import middle_view, select_views, sharpness
 from .types import Cameras, SceneTokens, Views
 
-VALUES_PER_TOKEN_CHANNEL = 24  # kept at the widest place of a block: modulation, queries, keys, values, SwiGLU
-
 
 @dataclass
 class SceneTok:
-    """A loaded model. `encode` and `render` leave the caller's tensors and the global random state alone."""
+    """A loaded model. `encode` and `render` leave the caller's tensors and the global random state alone.
+
+    Before each stage `place` is told the network that will run and the bytes it needs beside its weights, so that no
+    other network has to be on the device.
+    """
 
     config: SceneTokConfig
     networks: Networks
     context_autoencoder: Autoencoder
     target_autoencoder: Autoencoder
     hash: str
+    place: Place = stay
 
     @classmethod
     def load(
@@ -87,30 +92,18 @@ class SceneTok:
 
     @property
     def modules(self) -> list[nn.Module]:
-        """Everything that holds weights: the networks, then the autoencoders that have some."""
+        """What is placed: compressor and decoder, then the autoencoders that have weights."""
         parts = (self.context_autoencoder.network, self.target_autoencoder.network)
-        return [self.networks, *(part for part in parts if part is not None)]
+        return [self.networks.compressor, self.networks.denoiser, *(part for part in parts if part is not None)]
 
     @property
     def device(self) -> torch.device:
         """Where the networks are."""
         return next(self.networks.parameters()).device
 
-    def memory_estimate(self, frames: int) -> int:
-        """Bytes to keep free beside the weights for encoding or rendering `frames` pictures.
-
-        Counts what is large: the tokens of the context views or of a window of frames at the widest place of a block,
-        the scene's keys and values in every block, and the pictures themselves.
-        """
-        compressor, decoder, spec = self.config.compressor, self.config.decoder, self.target_autoencoder.spec
-        views = min(frames, self.config.context_views)
-        window = min(self.config.sampling.window, spec.groups(frames) * spec.group_latents)
-        encoding = views * (compressor.ray_map // compressor.ray_patch) ** 2 * compressor.hidden
-        rendering = window * (decoder.ray_map // decoder.ray_patch) ** 2 * decoder.hidden
-        scene = 2 * decoder.depth * compressor.tokens * decoder.hidden
-        values = max(encoding, rendering) * VALUES_PER_TOKEN_CHANNEL + scene
-        pictures = frames * 3 * self.config.image_size**2
-        return values * next(self.networks.parameters()).element_size() + pictures * torch.float32.itemsize
+    @property
+    def _itemsize(self) -> int:
+        return next(self.networks.parameters()).dtype.itemsize
 
     @property
     def _picture(self) -> tuple[int, int]:
@@ -151,8 +144,10 @@ class SceneTok:
         factor = scene_scale(chosen.cameras, scale, self.config.scene_extent)
         rays = self._rays(to_scene_frame(chosen.cameras, reference_c2w, factor), self.config.context_focal)
         draw = or_seeded(generator) if sample else None
-        latents = self.context_autoencoder.encode(chosen.rgb[None].to(self.device), draw)
-        posterior = self.networks.compressor(latents, rays)
+        latents = encode_frames(self.context_autoencoder, chosen.rgb[None], self.place, draw)
+        compressor = self.networks.compressor
+        device = self.place(compressor, compressor_bytes(compressor.config, len(chosen), self._itemsize))
+        posterior = compressor(latents.to(device), rays.to(device))
         tokens = posterior.mean if draw is None else posterior.sample(draw)
         if progress is not None:
             progress(1, 1, None)
@@ -176,7 +171,7 @@ class SceneTok:
         K[..., 0, 0] *= focal[0]
         K[..., 1, 1] *= focal[1]
         side = side or self.config.compressor.ray_map
-        return ray_features(cameras.c2w[None], K[None], (side, side)).to(self.device)
+        return ray_features(cameras.c2w[None], K[None], (side, side))
 
     def schedule(
         self, frames: int, *, steps: int | None = None, shift: float | None = None, window: int | None = None
@@ -228,6 +223,7 @@ class SceneTok:
         """
         self.check_scene(scene)
         frames, spec, decoder = len(cameras), self.target_autoencoder.spec, self.networks.denoiser
+        guidance = self.config.sampling.guidance if guidance is None else guidance
         schedule = self.schedule(frames, steps=steps, shift=shift)
         surplus = spec.groups(frames) * spec.group_frames - frames
         padded = fit_cameras(cameras, self._picture)[[*range(frames), *[frames - 1] * surplus]]
@@ -235,24 +231,35 @@ class SceneTok:
         rays = spec.pack(self._rays(local, self.config.target_focal, self.config.decoder.ray_map))
         cells = self.config.image_size // spec.spatial
         shape = (1, schedule.sigma.shape[1], spec.channels, cells, cells)
-        noise = torch.randn(shape, generator=or_seeded(generator)).to(self.device)
+        noise = torch.randn(shape, generator=or_seeded(generator))
+        needed = decoder_bytes(
+            decoder.config,
+            len(scene.active),
+            latents=shape[1],
+            window=self.config.sampling.window,
+            guided=guidance != 1.0,
+            itemsize=self._itemsize,
+        )
+        device = self.place(decoder, needed)
         latents = sample_latents(
             decoder,
-            scene.active[None].to(self.device),
-            rays,
-            noise,
+            scene.active[None].to(device),
+            rays.to(device),
+            noise.to(device),
             schedule,
-            guidance=self.config.sampling.guidance if guidance is None else guidance,
+            guidance=guidance,
             solver=solver or self.config.sampling.solver,
-            progress=progress and self._with_frames(progress, frames),
+            progress=progress and self._with_frames(progress, frames, needed),
         )
-        return self.target_autoencoder.decode(latents)[0, :frames].float().cpu()
+        return decode_latents(self.target_autoencoder, latents, self.place)[0, :frames].float().cpu()
 
-    def _with_frames(self, progress: Progress, frames: int) -> Progress:
+    def _with_frames(self, progress: Progress, frames: int, needed: int) -> Progress:
         def report(done: int, total: int, latents: Preview | None) -> None:
             def preview() -> Tensor:
                 assert latents is not None, "denoise always offers its clean estimate"
-                return self.target_autoencoder.decode(latents())[0, :frames].cpu()
+                shown = decode_latents(self.target_autoencoder, latents(), self.place)[0, :frames].cpu()
+                self.place(self.networks.denoiser, needed)  # the next step needs it again
+                return shown
 
             progress(done, total, preview)
 

@@ -14,15 +14,19 @@ PACK_NAME = "scenetok"
 
 
 @pytest.fixture(scope="session")
-def comfy(tmp_path_factory):
-    """A ComfyUI server with this pack and small models: `small`, `other` and `generator`."""
-    workspace = tmp_path_factory.mktemp("comfy")
+def engine(tmp_path_factory):
+    """A ComfyUI that may be started or imported."""
     try:
-        engine = find_comfy(workspace)
+        return find_comfy(tmp_path_factory.mktemp("engine"))
     except EngineMissingError as missing:
         # Elsewhere the rest of the suite is still worth running; here a skip would hide every node test.
         (pytest.fail if os.environ.get("CI") else pytest.skip)(str(missing))
-    server = ComfyServer(engine, workspace / "base", {PACK_NAME: PACK})
+
+
+@pytest.fixture(scope="session")
+def comfy(engine, tmp_path_factory):
+    """A ComfyUI server with this pack and small models: `small`, `other` and `generator`."""
+    server = ComfyServer(engine, tmp_path_factory.mktemp("comfy"), {PACK_NAME: PACK})
     models = server.folder("models", PACK_NAME)
     small.checkpoint(models)
     small.generator_checkpoint(models)

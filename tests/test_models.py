@@ -115,15 +115,16 @@ def test_flash_attention_is_used_where_it_can(monkeypatch):
 
     def flash(q, k, v):  # [B, L, H, D], as flash-attn has it
         calls.append(q.dtype)
-        return slow_attention(*(x.transpose(1, 2).as_subclass(torch.Tensor) for x in (q, k, v))).transpose(1, 2)
+        q, k, v = (x.transpose(1, 2).as_subclass(torch.Tensor) for x in (q, k, v))
+        return slow_attention(q, k, v).transpose(1, 2)
 
     monkeypatch.setattr(attentions, "_flash_attention", lambda: flash)
     q, k, v = (torch.randn(2, HEADS, length, HEAD_DIM, dtype=torch.bfloat16) for length in (3, LENGTH, LENGTH))
-    on_gpu = [x.as_subclass(OnGpu) for x in (q, k, v)]
-    assert torch.allclose(attend(*on_gpu).float(), slow_attention(q, k, v).float(), atol=0.02)
+    gpu_q, gpu_k, gpu_v = (x.as_subclass(OnGpu) for x in (q, k, v))
+    assert torch.allclose(attend(gpu_q, gpu_k, gpu_v).float(), slow_attention(q, k, v).float(), atol=0.02)
     assert calls == [torch.bfloat16]
-    attend(*on_gpu, torch.zeros(1, 1, 1, LENGTH))
-    attend(*(x.float().as_subclass(OnGpu) for x in (q, k, v)))
+    attend(gpu_q, gpu_k, gpu_v, torch.zeros(1, 1, 1, LENGTH))
+    attend(gpu_q.float(), gpu_k.float(), gpu_v.float())
     attend(q, k, v)
     assert len(calls) == 1, "a bias, float32 and a CPU are torch's"
 
@@ -171,8 +172,8 @@ def test_two_contexts_side_by_side_are_two_passes(networks):
     rays = decoder.embed_rays(given["packed_rays"])
     contexts = decoder.condition(torch.randn(2, small.TOKENS, small.TOKEN_DIM)), decoder.null_condition(2)
     joined, bias = side_by_side(*contexts)
-    twice = (torch.cat([part, part]) for part in (given["noisy"], given["t"], rays))
-    halves = decoder(*twice, joined, bias).chunk(2)
+    noisy, t, twice = (torch.cat([part, part]) for part in (given["noisy"], given["t"], rays))
+    halves = decoder(noisy, t, twice, joined, bias).chunk(2)
     for half, context in zip(halves, contexts, strict=True):
         assert torch.allclose(half, decoder(given["noisy"], given["t"], rays, context), atol=TOLERANCE)
 

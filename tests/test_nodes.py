@@ -15,7 +15,6 @@ from PIL import Image
 from scenetok_core.captures import write_transforms
 from scenetok_core.checkpoints import load_scene
 from scenetok_core.downloads import known_file
-from scenetok_core.pipeline import SceneTok
 from scenetok_core.sheets import save_image
 from scenetok_core.trajectories import PRESETS, preset_options
 from scenetok_core.video import read_video_frames
@@ -432,18 +431,6 @@ def test_options_of_one_preset_start_where_the_core_starts_them(object_info):
         assert (
             f"{degrees:g} for {preset}" in info["description"] if told else f"for {preset}" not in info["description"]
         )
-
-
-def test_the_memory_estimate_counts_frames_window_and_number_format(tmp_path):
-    path = small.checkpoint(tmp_path)
-    full, half = SceneTok.load(path), SceneTok.load(path, dtype=torch.bfloat16)
-    picture = 3 * small.IMAGE**2 * 4  # bytes
-    window = full.config.sampling.window
-    assert full.memory_estimate(1) < full.memory_estimate(window)
-    assert full.memory_estimate(window + 10) - full.memory_estimate(window) == 10 * picture
-    assert full.memory_estimate(8) - 8 * picture == 2 * (half.memory_estimate(8) - 8 * picture)
-    tokens = window * (small.IMAGE // small.PATCH) ** 2
-    assert half.memory_estimate(8) > tokens * full.config.decoder.hidden * 2
 
 
 def shipped_workflow(name):

@@ -111,10 +111,18 @@ class Autoencoder(Protocol):
         """
         ...
 
+    def encode_bytes(self, frames: Tensor) -> int:
+        """Bytes that `encode(frames)` needs beside the weights, the frames included; only the shape counts."""
+        ...
+
     def decode(self, latents: Tensor) -> Tensor:
         """Latents [B, L, C, h, w] -> frames [B, T, 3, H, W] in [0, 1], float32."""
         ...
 
     def decode_unclamped(self, latents: Tensor) -> Tensor:
         """As `decode` without the final clamp, so that a loss on the frames has a gradient everywhere."""
+        ...
+
+    def decode_bytes(self, latents: Tensor) -> int:
+        """Bytes that `decode(latents)` needs beside the weights, the frames included; only the shape counts."""
         ...

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from ..weights import assign_weights, check_shapes
 from .base import LatentSpec
 
+_VIDEO_COPIES = 3  # float32 copies of all frames that live at once around the coding of clips
+
 Renaming = Sequence[tuple[str, str]]  # (pattern, replacement), applied in order
 Layout = dict[str, tuple[str, tuple[int, ...]]]  # published name and shape by the network's own name
 
@@ -28,6 +30,9 @@ class ClipAutoencoder(ABC):
     files: ClassVar[tuple[str, ...]]  # the published weights: the original, then copies with the same names
     network: Any  # an `nn.Module`; typed by the subclasses, whose libraries load late
     spec: LatentSpec
+    # Numbers that live at once at the network's widest place, per pixel that it codes at once; measured, with a margin.
+    encode_values: float
+    decode_values: float
 
     @abstractmethod
     def encode_clip(self, clip: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -56,6 +61,11 @@ class ClipAutoencoder(ABC):
         latents = torch.cat([self.encode_clip(clip, generator) for clip in clips.split(1)]).float()
         return self.spec.normalise(rearrange(latents, "(b g) c l h w -> b (g l) c h w", b=len(frames)))
 
+    def encode_bytes(self, frames: Tensor) -> int:
+        """Bytes that `encode(frames)` needs beside the weights, those of frames [B, T, 3, H, W] included."""
+        batch, length, _, height, width = frames.shape
+        return self._bytes(self.encode_values, batch, length, height, width)
+
     def decode(self, latents: Tensor) -> Tensor:
         """Normalised latents [B, L, C, h, w] on the network's device -> frames [B, T, 3, H, W] in [0, 1], float32.
 
@@ -72,6 +82,21 @@ class ClipAutoencoder(ABC):
         clips = rearrange(raw, "b (g l) c h w -> (b g) c l h w", l=length)
         frames = torch.cat([self.decode_clip(clip) for clip in clips.split(1)]).float()
         return (rearrange(frames, "(b g) c t h w -> b (g t) c h w", b=len(latents)) + 1) / 2
+
+    def decode_bytes(self, latents: Tensor) -> int:
+        """Bytes that `decode(latents)` needs beside the weights, for latents [B, L, C, h, w] and their frames."""
+        spec, (batch, length, _, height, width) = self.spec, latents.shape
+        frames = length // spec.group_latents * spec.group_frames
+        return self._bytes(self.decode_values, batch, frames, height * spec.spatial, width * spec.spatial)
+
+    def piece(self, frames: int, height: int, width: int) -> int:
+        """Pixels, those of all frames together, that the network codes at once of a clip of this size."""
+        return frames * height * width
+
+    def _bytes(self, values: float, batch: int, frames: int, height: int, width: int) -> int:
+        clip = self.spec.group_frames if self.spec.separate_groups else frames
+        video = 3 * batch * frames * height * width * torch.float32.itemsize
+        return int(values * self.piece(clip, height, width) * self._dtype.itemsize) + _VIDEO_COPIES * video
 
     @property
     def _dtype(self) -> torch.dtype:

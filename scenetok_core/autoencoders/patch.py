@@ -8,6 +8,8 @@ from torch import Tensor
 
 from .base import LatentSpec
 
+_COPIES = 4  # of all pixels that live at once: given, moved, scaled, result
+
 
 class PatchAutoencoder:
     """Pixels of a `patch` x `patch` square, in [-1, 1], as the channels of one latent cell; one latent per frame.
@@ -28,6 +30,10 @@ class PatchAutoencoder:
         self.spec.check_frames(frames)
         return rearrange(frames * 2 - 1, "b t c (h p) (w q) -> b t (c p q) h w", p=self.patch, q=self.patch)
 
+    def encode_bytes(self, frames: Tensor) -> int:
+        """Bytes that `encode(frames)` needs."""
+        return _COPIES * frames.numel() * frames.dtype.itemsize
+
     def decode(self, latents: Tensor) -> Tensor:
         """Latents [B, T, 3 p p, h, w] -> frames [B, T, 3, h p, w p] in [0, 1]."""
         return self.decode_unclamped(latents).clamp(0, 1)
@@ -36,3 +42,7 @@ class PatchAutoencoder:
         """As `decode`, but values outside [0, 1] are kept, so that a loss on them has a gradient."""
         frames = rearrange(latents, "b t (c p q) h w -> b t c (h p) (w q)", p=self.patch, q=self.patch)
         return (frames.float() + 1) / 2
+
+    def decode_bytes(self, latents: Tensor) -> int:
+        """Bytes that `decode(latents)` needs."""
+        return self.encode_bytes(latents)

@@ -79,6 +79,7 @@ class VaVae(ClipAutoencoder):
             mean=config.mean,
             std=config.std,
         )
+        self.encode_values = self.decode_values = 5.5 * config.channels  # measured: 5
         self.network = _network(config)
         load_published(self.network, state, _layout(self.network, config), self.files[0], dtype)
 

@@ -89,6 +89,8 @@ class WanVae(ClipAutoencoder):
             std=config.std,
         )
         self._patch = config.patch
+        self.encode_values = 13.5 * config.base_dim / config.patch**2  # measured: 12
+        self.decode_values = 23.5 * config.decoder_base_dim / config.patch**2  # measured: 21
         self.network = _network(config)
         load_published(self.network, state, _layout(self.network, config), self.files[0], dtype)
 
@@ -110,6 +112,10 @@ class WanVae(ClipAutoencoder):
             for i, piece in enumerate(hidden.split(1, dim=2))
         ]
         return rearrange(torch.cat(pieces, dim=2), "b (c r q) t h w -> b c t (h q) (w r)", q=self._patch, r=self._patch)
+
+    def piece(self, frames: int, height: int, width: int) -> int:
+        """The frames of one latent, as those before are remembered."""
+        return min(frames, self.spec.frames_per_latent) * height * width
 
 
 def _network(config: WanConfig) -> AutoencoderKLWan:

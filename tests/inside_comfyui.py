@@ -1,0 +1,94 @@
+"""What a test sees of the nodes from inside ComfyUI: `python tests/inside_comfyui.py SOURCE SCENARIO` prints JSON.
+
+A process of its own, as ComfyUI's modules have names that this repository uses too.
+"""
+
+import importlib
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tests import small, staged
+
+ROOT = Path(__file__).resolve().parents[1]
+PACK = "pack"
+CPU = torch.device("cpu")
+FRAMES = 6
+
+
+def enter_comfyui(source):
+    """Make ComfyUI's modules importable, on the CPU."""
+    sys.path[:] = [source, *(path for path in sys.path if Path(path or ".").resolve() != ROOT)]
+    importlib.import_module("comfy.cli_args").args.cpu = True
+
+
+def node_module(name):
+    """A module of the pack's nodes, imported as ComfyUI does: under another name."""
+    if PACK not in sys.modules:
+        spec = importlib.util.spec_from_file_location(
+            PACK, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
+        )
+        assert spec is not None and spec.loader is not None
+        sys.modules[PACK] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[PACK])
+    return importlib.import_module(f"{PACK}.nodes.{name}")
+
+
+def placement():
+    """What ComfyUI is asked to load while scenes are encoded, rendered and drawn, and whether results are the same."""
+    management: Any = importlib.import_module("comfy.model_management")
+    managed = node_module("devices").managed
+    load, asked = management.load_models_gpu, []
+
+    def record(patchers, memory_required=0, force_full_load=False):
+        names = [[type(network).__name__ for network in patcher.model] for patcher in patchers]
+        asked.append({"models": names, "bytes": memory_required, "whole": force_full_load})
+        load(patchers, memory_required=memory_required, force_full_load=force_full_load)
+
+    def during(work):
+        asked.clear()
+        result = work()
+        return asked.copy(), result
+
+    management.load_models_gpu = record
+    plain = staged.model()
+    model, generator = managed(plain, CPU, CPU), managed(staged.generator(), CPU, CPU)
+    views, path, loads = small.views(), small.cameras(FRAMES), {}
+    loads["encode"], scene = during(lambda: model.encode(views))
+    loads["render"], frames = during(lambda: model.render(scene, path))
+    loads["previews"], _ = during(lambda: model.render(scene, path, steps=1, progress=lambda *call: call[2]()))
+    loads["generate"], _ = during(lambda: generator.generate(views[[0]], path, model))
+    management.unload_all_models()  # as ComfyUI does when memory has run out
+    again = model.render(scene, path)
+    same = torch.equal(frames, plain.render(plain.encode(views), path)) and torch.equal(frames, again)
+    return {"loads": loads, "same": same, "plain place": plain.place.__name__}
+
+
+def previews():
+    """When previews were asked for in a minute of steps of 50 ms, by how long a preview takes; in seconds."""
+    return {seconds: _preview_times(seconds) for seconds in (0.0, 2.0)}
+
+
+def _preview_times(seconds):
+    now, times = 0.0, []
+
+    def preview():
+        nonlocal now
+        times.append(now)
+        now += seconds
+        return torch.zeros(1, 3, 8, 8)
+
+    progress, steps = node_module("sockets").NodeProgress(clock=lambda: now), 1200
+    for step in range(steps):
+        now += 0.05
+        progress(step + 1, steps, preview)
+    return times
+
+
+if __name__ == "__main__":
+    enter_comfyui(sys.argv[1])
+    print(json.dumps({"placement": placement, "previews": previews}[sys.argv[2]]()))  # noqa: T201

@@ -1,0 +1,52 @@
+"""The nodes' use of ComfyUI's memory management and progress, from inside its process."""
+
+import json
+import os
+import subprocess
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from tests import staged
+from tests.inside_comfyui import FRAMES
+
+ROOT = Path(__file__).resolve().parents[1]
+SECONDS = 300
+STEP, COSTLY, EVERY = 0.05, 2.0, 0.3  # a step, a costly preview, the least time between previews, in seconds
+SHARE = 0.1  # of the running time that previews may take
+SAME = 1e-5
+
+
+@pytest.fixture
+def inside(engine):
+    """Runs a scenario of tests/inside_comfyui.py."""
+
+    def go(scenario):
+        command = [engine.python, "-m", "tests.inside_comfyui", str(engine.source), scenario]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=SECONDS)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return go
+
+
+def test_only_the_network_of_a_stage_is_loaded(inside):
+    told, steps = inside("placement"), staged.model().schedule(FRAMES, steps=1).steps
+    assert {stage: [load["models"] for load in loads] for stage, loads in told["loads"].items()} == {
+        "encode": [[["AutoencoderKL"]], [["Compressor"]]],
+        "render": [[["Decoder"]], [["VideoDc"]]],
+        "previews": [[["Decoder"]], *[[["VideoDc"]], [["Decoder"]]] * steps, [["VideoDc"]]],
+        "generate": [[["AutoencoderKL"]], *[[["SceneGen"]]] * 2],  # to prepare and to draw
+    }
+    loads = [load for stage in told["loads"].values() for load in stage]
+    assert all(load["whole"] and load["bytes"] > 0 for load in loads)
+    assert told["same"] and told["plain place"] == "stay"
+
+
+def test_cheap_previews_are_frequent_and_costly_ones_take_a_tenth(inside):
+    cheap, costly = inside("previews").values()
+    for times, least in ((cheap, EVERY), (costly, COSTLY / SHARE)):
+        gaps = [after - before for before, after in pairwise(times)]
+        assert len(gaps) > 2 and all(least - SAME < gap < least + STEP + SAME for gap in gaps)
