@@ -3,6 +3,7 @@
 #   TORCH_ARGS      further arguments for the installation of torch, e.g. another index with CPU or ROCm builds
 #   COMFYUI_PATH    ComfyUI checkout for the tests and the demo, instead of the one from PyPI
 #   COMFYUI_PYTHON  interpreter that runs that checkout (else .venv, into which its requirements are installed)
+#   BENCH           options of make bench, e.g. "--quick --json FILE"
 
 PYTHON ?= python3
 TORCH_ARGS ?=
@@ -12,12 +13,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 STAMP := $(VENV)/.installed
 ENGINE := tests/engine
-SOURCES := scenetok_core nodes training scripts tests __init__.py
 
-.PHONY: help venv demo test check fix golden
+.PHONY: help venv demo test check fix golden bench
 
 help:
-	@echo "make venv | demo | test | check | fix | golden"
+	@echo "make venv | demo | test | check | fix | golden | bench"
 
 venv: $(STAMP)
 
@@ -56,3 +56,6 @@ fix: $(STAMP)
 
 golden: $(STAMP)
 	for file in tests/golden/*.safetensors; do $(BIN)/python tests/golden/check.py "$$file" || exit 1; done
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/run.py $(BENCH)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-_STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_RESET = Path("/proc/self/clear_refs")
 
 
 def describe(device: torch.device) -> str:
@@ -51,6 +51,12 @@ def peak_bytes(function: Callable[[], object], device: torch.device) -> int | No
     return _resident("VmHWM") - before
 
 
-def _resident(field: str) -> int:
-    line = next(line for line in _STATUS.read_text().splitlines() if line.startswith(field))
+def peak_of_process(pid: int) -> int:
+    """Most bytes that another process has had in memory so far (Linux)."""
+    return _resident("VmHWM", str(pid))
+
+
+def _resident(field: str, process: str = "self") -> int:
+    text = Path("/proc", process, "status").read_text()
+    line = next(line for line in text.splitlines() if line.startswith(field))
     return 1024 * int(line.split()[1])

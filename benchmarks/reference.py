@@ -24,6 +24,7 @@ from scenetok_core.models.decoder import Decoder
 from scenetok_core.models.scenegen import SceneGen
 from scenetok_core.nn.layers import modulate
 from scenetok_core.nn.rope import AxialRope
+from scenetok_core.sampling import Schedule, denoise
 
 N = TypeVar("N", bound=nn.Module)
 
@@ -63,6 +64,35 @@ def guided_step(
     conditional = _scenegen(model, noisy, t, latents, rays, anchor_rays, seen)
     unconditional = _scenegen(model, noisy, t, latents, rays, anchor_rays, torch.zeros_like(seen))
     return guide(conditional, unconditional, guidance)
+
+
+def draw(
+    model: SceneGen,
+    latents: Tensor,  # and following: as `guided_step`
+    rays: Tensor,
+    anchor_rays: Tensor,
+    seen: Tensor,
+    noise: Tensor,  # [B, N, D]
+    schedule: Schedule,  # of one latent
+    guidance: float,
+) -> Tensor:
+    """Scene tokens [B, N, D]."""
+
+    def velocity(noisy: Tensor, t: Tensor, window: slice) -> Tensor:
+        return guided_step(model, noisy[:, 0], t[:, 0], latents, rays, anchor_rays, seen, guidance)[:, None]
+
+    return denoise(velocity, noise[:, None], schedule)[:, 0] / model.config.token_scale
+
+
+def render(decoder: Decoder, packed_rays: Tensor, tokens: Tensor, noise: Tensor, schedule: Schedule) -> Tensor:
+    """Target latents [B, L, C, h, w] of one window, without guidance; shapes as `decoder_step`."""
+    grid = (noise.shape[1], *noise.shape[-2:])
+    rope = AxialRope(grid, decoder.config.hidden // decoder.config.heads, device=noise.device)
+
+    def velocity(noisy: Tensor, t: Tensor, window: slice) -> Tensor:
+        return decoder_step(decoder, noisy, t, packed_rays[:, window], tokens, rope)
+
+    return denoise(velocity, noise, schedule)
 
 
 def _scenegen(

@@ -33,8 +33,10 @@ from scenetok_core.configs import CompressorConfig, DecoderConfig, GeneratorConf
 from scenetok_core.flow import guide
 from scenetok_core.models.compressor import Compressor
 from scenetok_core.models.decoder import Decoder
-from scenetok_core.models.scenegen import SceneGen
+from scenetok_core.models.networks import sample_latents
+from scenetok_core.models.scenegen import SceneGen, sample_tokens
 from scenetok_core.nn.rope import AxialRope
+from scenetok_core.sampling import make_schedule
 from scenetok_core.weights import assign_weights
 
 N = TypeVar("N", bound=nn.Module)
@@ -77,6 +79,9 @@ class Pair:
     reference: Callable[[], Tensor]
     ours: Callable[[], Tensor]
     network: nn.Module
+
+
+Case = Callable[[Settings], list[Pair]]
 
 
 def _random(network: Callable[[], N], dtype: torch.dtype, device: torch.device) -> N:
@@ -171,20 +176,86 @@ def videodcae_decode(settings: Settings, dtype: torch.dtype) -> Pair:
     )
 
 
-CASES: dict[str, Callable[[Settings, torch.dtype], Pair]] = {
-    "encode": encode,
-    "decoder-512": functools.partial(decoder_step, tokens=512),
-    "decoder-1024": functools.partial(decoder_step, tokens=1024),
-    "scenegen": scenegen_step,
-    "videodcae": videodcae_decode,
+def scene(settings: Settings) -> list[Pair]:
+    """Tokens drawn from one view, then 32 frames of them; in bfloat16, all weights at hand."""
+    steps, render_steps = (150, 25) if settings.device.type == "cuda" else (2, 2)
+    drawing, rendering = _scene_parts(settings, steps, render_steps)
+    if settings.device.type == "cuda":  # on a CPU the steps are measured above
+        return [drawing, rendering, _after(drawing, rendering)]
+    return [_after(drawing, rendering)]
+
+
+def _after(first: Pair, second: Pair) -> Pair:
+    return Pair(
+        f"{first.name}, then {second.name}",
+        first.dtype,
+        reference=lambda: (first.reference(), second.reference())[1],
+        ours=lambda: (first.ours(), second.ours())[1],
+        network=nn.ModuleList([first.network, second.network]),
+    )
+
+
+def _scene_parts(settings: Settings, steps: int, render_steps: int) -> tuple[Pair, Pair]:
+    device, dtype = settings.device, torch.bfloat16
+    generator, config = GeneratorConfig(), DecoderConfig()
+    side, views = generator.ray_map // generator.ray_patch, generator.cond_views
+    latents = _draw(settings, 1, views, generator.latent_channels, side, side)
+    rays = _draw(settings, 1, views, 6, generator.ray_map, generator.ray_map)
+    anchors = _draw(settings, 1, generator.anchors, 6, generator.ray_map, generator.ray_map)
+    seen = torch.arange(views, device=device)[None] == 0
+    tokens = _draw(settings, 1, generator.tokens, generator.token_dim)
+    one = make_schedule("full_sequence", horizon=1, steps=steps, window=1, clean_targets=0)
+    model = _random(lambda: SceneGen(generator), dtype, device)
+
+    cells = config.ray_map // config.ray_patch
+    noise = _draw(settings, 1, _LATENTS, config.latent_channels, cells, cells)
+    path = _draw(settings, 1, _LATENTS, config.frames_per_latent, 6, config.ray_map, config.ray_map)
+    window = make_schedule("full_sequence", horizon=_LATENTS, steps=render_steps, window=_LATENTS, clean_targets=4)
+    decoder = _random(lambda: Decoder(config), dtype, device)
+    autoencoder = random_autoencoder("videodcae", dtype, device)
+    assert isinstance(autoencoder, VideoDcAutoencoder)
+    plain = reference.PlainVideoDc(autoencoder)
+
+    def draw() -> Tensor:
+        conditioning = model.condition(latents[:, :1], rays[:, :1], anchors)
+        return sample_tokens(model, conditioning, tokens, one, guidance=_GUIDANCE)
+
+    drawing = Pair(
+        f"{steps} guided SceneGen steps",
+        dtype,
+        reference=lambda: reference.draw(model, latents, rays, anchors, seen, tokens, one, _GUIDANCE),
+        ours=draw,
+        network=model,
+    )
+    rendering = Pair(
+        f"32 frames in {render_steps} steps, decoded",
+        dtype,
+        reference=lambda: plain.decode(reference.render(decoder, path, tokens, noise, window)),
+        ours=lambda: autoencoder.decode(sample_latents(decoder, tokens, path, noise, window)),
+        network=nn.ModuleList([decoder, autoencoder.network.decoder]),
+    )
+    return drawing, rendering
+
+
+def _in_both(case: Callable[[Settings, torch.dtype], Pair]) -> Case:
+    return lambda settings: [case(settings, torch.float32), case(settings, torch.bfloat16)]
+
+
+CASES: dict[str, Case] = {
+    "encode": _in_both(encode),
+    "decoder-512": _in_both(functools.partial(decoder_step, tokens=512)),
+    "decoder-1024": _in_both(functools.partial(decoder_step, tokens=1024)),
+    "scenegen": _in_both(scenegen_step),
+    "videodcae": _in_both(videodcae_decode),
+    "scene": scene,
 }
+_QUICK_CASES = [name for name in CASES if name != "scene"]
 
 
 @torch.no_grad()
-def measure(case: Callable[[Settings, torch.dtype], Pair], settings: Settings) -> list[Row]:
-    """A row for float32, one for bfloat16, and one for ours in bfloat16 against the reference in float32."""
-    device = settings.device
-    pairs = [case(settings, dtype) for dtype in (torch.float32, torch.bfloat16)]
+def measure(case: Case, settings: Settings) -> list[Row]:
+    """A row for each pair; after float32 and bfloat16, one for ours in bfloat16 against the reference in float32."""
+    device, pairs = settings.device, case(settings)
     peaks = [machine.peak_bytes(pair.ours, device) for pair in pairs]  # warms up, too
     times: list[tuple[list[float], list[float]]] = [([], []) for _ in pairs]
     start = time.perf_counter()
@@ -198,6 +269,8 @@ def measure(case: Callable[[Settings, torch.dtype], Pair], settings: Settings) -
         weights = sum(p.numel() * p.element_size() for p in pair.network.parameters())
         gib = None if peak is None else (weights + peak) / 2**30
         rows.append(Row(pair.name, str(pair.dtype)[6:], device.type, theirs, ours, theirs / ours, gib))
+    if [pair.dtype for pair in pairs] != [torch.float32, torch.bfloat16]:
+        return rows
     exact, half = rows
     mixed = dataclasses.replace(half, dtype="bfloat16 : float32", reference_s=exact.reference_s)
     return [*rows, dataclasses.replace(mixed, ratio=mixed.reference_s / mixed.ours_s)]
@@ -228,7 +301,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = Settings(torch.device(options.device), options.quick, seconds)
     print(f"{machine.describe(settings.device)}\n")
     rows: list[Row] = []
-    for name in options.only:
+    for name in options.only or (_QUICK_CASES if options.quick else CASES):
         rows += measure(CASES[name], settings)
         gc.collect()
         print(f"{name}: {time.perf_counter():.0f} s", file=sys.stderr)

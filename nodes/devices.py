@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from ..scenetok_core import SceneTok
 from ..scenetok_core.generation import SceneGenerator
 from ..scenetok_core.nn.attention import Attend, attend, use_attention
-from ..scenetok_core.placement import stay
+from ..scenetok_core.nn.blocks import compile_blocks
+from ..scenetok_core.placement import free_memory, stay
 from .folders import weight_folders
 
 DTYPES = {"auto": None, "bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -25,8 +26,14 @@ _log = logging.getLogger("SceneTok")
 P = TypeVar("P", SceneTok, SceneGenerator)
 
 
-def load_managed(kind: type[P], path: Path, dtype: str) -> P:
+def load_managed(kind: type[P], path: Path, dtype: str, compiled: bool) -> P:
     """Load a checkpoint in main memory; its networks move to the compute device when a stage needs them.
+
+    Args:
+        kind: of pipeline.
+        path: of the checkpoint.
+        dtype: a key of `DTYPES`.
+        compiled: let torch.compile join the operations of a block.
 
     Raises:
         ValueError: an unknown dtype, a file that is no usable checkpoint of this kind, or missing autoencoder weights.
@@ -34,6 +41,8 @@ def load_managed(kind: type[P], path: Path, dtype: str) -> P:
     device, offload = management.get_torch_device(), management.unet_offload_device()
     pipeline = kind.load(path, device="cpu", dtype=_choose_dtype(dtype, device), folders=weight_folders())
     use_attention(pipeline.networks, _attention(device))
+    if compiled:
+        compile_blocks(pipeline.networks)
     _log.info("loaded %s (%s) for %s", path.name, pipeline.config.name, device)
     return managed(pipeline, device, offload)
 
@@ -50,14 +59,22 @@ def managed(pipeline: P, device: torch.device, offload: torch.device) -> P:
         management.load_models_gpu([patchers[network]], memory_required=needed, force_full_load=True)
         return stay(network, needed)
 
-    return replace(pipeline, place=place)
+    def room(network: nn.Module) -> int:
+        if management.is_device_cpu(device):
+            return free_memory(network)
+        kept = patchers[network].model_size() + management.minimum_inference_memory()
+        return management.get_total_memory(device) - kept
+
+    placed = replace(pipeline, place=place)
+    return replace(placed, room=room) if isinstance(placed, SceneTok) else placed
 
 
-def _choose_dtype(name: str, device: torch.device) -> torch.dtype:
+def _choose_dtype(name: str, device: torch.device) -> torch.dtype | None:
+    """None: as `default_dtype` of the core says."""
     if name not in DTYPES:
         raise ValueError(f"unknown dtype {name!r}; choose one of {', '.join(DTYPES)}")
-    if name != "auto":
-        return DTYPES[name] or torch.float32
+    if name != "auto" or management.is_device_cpu(device):
+        return DTYPES[name]
     if management.should_use_bf16(device):
         return torch.bfloat16
     return torch.float16 if management.should_use_fp16(device) else torch.float32

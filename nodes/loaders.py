@@ -48,6 +48,18 @@ def _dtype_input() -> io.Combo.Input:
     )
 
 
+def _compile_input() -> io.Boolean.Input:
+    """Whether to compile the networks; optional, so that workflows from before it was offered still run."""
+    return io.Boolean.Input(
+        "compile",
+        default=False,
+        optional=True,
+        tooltip="Compile the networks with torch.compile. The first run takes a minute longer, later ones may be "
+        "faster; needs a C++ compiler on a CPU, Triton on a GPU.",
+        **known(io.Boolean.Input, advanced=True),
+    )
+
+
 class LoadModel(io.ComfyNode):
     """Checkpoint file -> model."""
 
@@ -66,6 +78,7 @@ class LoadModel(io.ComfyNode):
                     tooltip="Checkpoint (.safetensors) from models/scenetok, or one that comes with the pack.",
                 ),
                 _dtype_input(),
+                _compile_input(),
             ],
             outputs=[
                 ModelSocket.Output(display_name="model", tooltip="The model, for Encode Views and Render Trajectory."),
@@ -84,9 +97,9 @@ class LoadModel(io.ComfyNode):
         return _ALWAYS_AGAIN if model is None else folders.fingerprint([folders.model_path(model)])
 
     @classmethod
-    def execute(cls, model: str, dtype: str) -> io.NodeOutput:
+    def execute(cls, model: str, dtype: str, compile: bool = False) -> io.NodeOutput:  # the input's name
         """Read the checkpoint into main memory."""
-        return io.NodeOutput(load_managed(SceneTok, folders.model_path(model), dtype))
+        return io.NodeOutput(load_managed(SceneTok, folders.model_path(model), dtype, compile))
 
 
 class LoadGenerator(io.ComfyNode):
@@ -107,6 +120,7 @@ class LoadGenerator(io.ComfyNode):
                     tooltip="Checkpoint of a scene generator (.safetensors) from models/scenetok.",
                 ),
                 _dtype_input(),
+                _compile_input(),
             ],
             outputs=[
                 GeneratorSocket.Output(
@@ -127,9 +141,9 @@ class LoadGenerator(io.ComfyNode):
         return _ALWAYS_AGAIN if generator is None else folders.fingerprint([folders.model_path(generator)])
 
     @classmethod
-    def execute(cls, generator: str, dtype: str) -> io.NodeOutput:
+    def execute(cls, generator: str, dtype: str, compile: bool = False) -> io.NodeOutput:
         """Read the checkpoint into main memory."""
-        return io.NodeOutput(load_managed(SceneGenerator, folders.model_path(generator), dtype))
+        return io.NodeOutput(load_managed(SceneGenerator, folders.model_path(generator), dtype, compile))
 
 
 class LoadViews(io.ComfyNode):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from comfy_api.latest import InputImpl, Types, io
 
 from ..scenetok_core import SceneTok
+from ..scenetok_core.configs import TemporalTiles
 from ..scenetok_core.uncertainty import as_mask, heat_map, render_uncertainty
 from .sockets import (
     LARGEST_FIRST_SEED,
@@ -75,6 +76,16 @@ class RenderTrajectory(io.ComfyNode):
                     tooltip="Frames per second of the video (1 to 240).",
                 ),
                 solver_input(),
+                io.Combo.Input(
+                    "temporal_tiles",
+                    options=list(get_args(TemporalTiles)),
+                    default="auto",
+                    optional=True,
+                    tooltip="How VideoDCAE decodes a path of more than 32 frames.\n- on: in pieces of 32 that overlap "
+                    "by 8 and fade into each other, as published\n- off: in one piece, for more memory\n- auto: off "
+                    "where memory allows",
+                    **known(io.Combo.Input, advanced=True),
+                ),
             ],
             outputs=[
                 io.Image.Output(display_name="images", tooltip="The frames as a batch, one per camera; values 0 to 1."),
@@ -94,6 +105,7 @@ class RenderTrajectory(io.ComfyNode):
         seed: int,
         fps: float,
         solver: str = MODEL_SOLVER,
+        temporal_tiles: TemporalTiles = "auto",
     ) -> io.NodeOutput:
         """Render on the compute device; cancellable within a step."""
         scene, path = read_tokens(tokens), read_cameras(cameras)
@@ -103,6 +115,7 @@ class RenderTrajectory(io.ComfyNode):
             steps=steps or None,
             guidance=guidance or None,
             solver=read_solver(solver),
+            temporal_tiles=temporal_tiles,
             generator=torch.Generator().manual_seed(seed),
             progress=NodeProgress(),
         )

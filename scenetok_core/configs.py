@@ -20,6 +20,7 @@ T = TypeVar("T")
 RayOrder = Literal["t ph pw c", "ph pw t c"]
 Prediction = Literal["v", "x"]
 ScheduleName = Literal["full_sequence", "autoregressive", "pyramid"]
+TemporalTiles = Literal["auto", "on", "off"]  # auto: off where memory allows
 SolverName = Literal["euler", "ab2"]
 
 

@@ -15,11 +15,12 @@ from .checkpoints import load_checkpoint, load_networks
 from .configs import SceneGenConfig
 from .memory import generator_bytes
 from .models.scenegen import Conditioning, GeneratorNetworks, sample_tokens
-from .pipeline import SceneTok, default_dtype, or_seeded
+from .pipeline import SceneTok, or_seeded
 from .placement import Place, encode_frames, stay
 from .published import load_autoencoder
 from .sampling import Progress, Schedule, make_schedule
 from .types import Cameras, SceneTokens, Views
+from .weights import default_dtype
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +72,7 @@ class SceneGenerator:
         dtype: torch.dtype | None = None,
     ) -> SceneGenerator:
         """A generator of weights that have been read; arguments and errors as `SceneTok.assemble`."""
-        dtype = dtype or default_dtype(device)
+        dtype = dtype or default_dtype(device, state)
         autoencoder = load_autoencoder(config.context_autoencoder, folders, device, dtype)
         config.check_latents(autoencoder.spec)
         networks = load_networks(state, config, dtype).to(device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +13,17 @@ from torch import Tensor, nn
 from .autoencoders import Autoencoder
 from .camera import fit_cameras, fit_views, ray_features, scene_scale, to_scene_frame
 from .checkpoints import load_checkpoint, load_networks
-from .configs import SceneTokConfig
+from .configs import SceneTokConfig, TemporalTiles
 from .memory import compressor_bytes, decoder_bytes
 from .models.networks import Networks, sample_latents
-from .placement import Place, decode_latents, encode_frames, stay
+from .placement import Place, Room, decode_latents, encode_frames, free_memory, stay, without_seams
 from .published import load_autoencoder
 from .sampling import Preview, Progress, Schedule, make_schedule
 from .selection import middle_view, select_views, sharpness
 from .types import Cameras, SceneTokens, Views
+from .weights import default_dtype
+
+_PREVIEW_FRAMES = 9
 
 
 @dataclass
@@ -27,7 +31,7 @@ class SceneTok:
     """A loaded model. `encode` and `render` leave the caller's tensors and the global random state alone.
 
     Before each stage `place` is told the network that will run and the bytes it needs beside its weights, so that no
-    other network has to be on the device.
+    other network has to be on the device; `room` tells how much a network could have.
     """
 
     config: SceneTokConfig
@@ -36,6 +40,7 @@ class SceneTok:
     target_autoencoder: Autoencoder
     hash: str
     place: Place = stay
+    room: Room = free_memory
 
     @classmethod
     def load(
@@ -50,8 +55,7 @@ class SceneTok:
         Args:
             path: a safetensors file with its configuration in the metadata, or with the tensors of a released model.
             device: where the networks run.
-            dtype: dtype of the weights; None is float32 on a CPU and bfloat16 elsewhere. Poses and rays stay float32.
-
+            dtype: dtype of the weights; None is what suits the device (`default_dtype`). Poses and rays stay float32.
             folders: where the weights of the autoencoders lie; None is the checkpoint's own folder.
 
         Raises:
@@ -76,7 +80,7 @@ class SceneTok:
 
         Other arguments and errors as `load`.
         """
-        dtype = dtype or default_dtype(device)
+        dtype = dtype or default_dtype(device, state)
         context, target = (
             load_autoencoder(name, folders, device, dtype)
             for name in (config.context_autoencoder, config.target_autoencoder)
@@ -200,6 +204,7 @@ class SceneTok:
         guidance: float | None = None,
         shift: float | None = None,
         solver: str | None = None,
+        temporal_tiles: TemporalTiles = "auto",
         generator: torch.Generator | None = None,
         progress: Progress | None = None,
     ) -> Tensor:
@@ -212,8 +217,11 @@ class SceneTok:
             guidance: classifier-free guidance, 1 is off. None: the model's default.
             shift: timestep shift of the schedule. None: the model's default.
             solver: "euler" or "ab2" (`sampling.denoise`). None: the model's default.
+            temporal_tiles: "on" decodes a long video in pieces that overlap, as published, where the autoencoder does
+                that (VideoDCAE: 32 frames); "off" in one piece, without seams, for memory in proportion to its length;
+                "auto" is off where there is room.
             generator: CPU generator of the noise, so that results do not depend on the device; None is one with seed 0.
-            progress: called after every step with a preview of the frames; may raise to cancel.
+            progress: called after every step with a preview of up to nine frames; may raise to cancel.
 
         Returns:
             Frames [T, 3, H, W] in [0, 1], float32 on the CPU.
@@ -249,17 +257,26 @@ class SceneTok:
             schedule,
             guidance=guidance,
             solver=solver or self.config.sampling.solver,
-            progress=progress and self._with_frames(progress, frames, needed),
+            progress=progress and self._with_frames(progress, needed),
         )
-        return decode_latents(self.target_autoencoder, latents, self.place)[0, :frames].float().cpu()
+        autoencoder = self.target_autoencoder
+        if temporal_tiles != "on":
+            room: Room = self.room if temporal_tiles == "auto" else lambda network: sys.maxsize
+            autoencoder = without_seams(autoencoder, latents, room)
+        return decode_latents(autoencoder, latents, self.place)[0, :frames].float().cpu()
 
-    def _with_frames(self, progress: Progress, frames: int, needed: int) -> Progress:
+    def _with_frames(self, progress: Progress, needed: int) -> Progress:
+        spec = self.target_autoencoder.spec
+
         def report(done: int, total: int, latents: Preview | None) -> None:
             def preview() -> Tensor:
                 assert latents is not None, "denoise always offers its clean estimate"
-                shown = decode_latents(self.target_autoencoder, latents(), self.place)[0, :frames].cpu()
+                groups = latents()[0].unflatten(0, (-1, spec.group_latents))
+                count = min(len(groups), max(1, _PREVIEW_FRAMES // spec.group_frames))
+                spread = torch.linspace(0, len(groups) - 1, count).round().long()
+                shown = decode_latents(self.target_autoencoder, groups[spread], self.place)
                 self.place(self.networks.denoiser, needed)  # the next step needs it again
-                return shown
+                return shown.flatten(0, 1).float().cpu()
 
             progress(done, total, preview)
 
@@ -272,11 +289,6 @@ class SceneTok:
                 f"these tokens were made by model {scene.preset!r} ({scene.model_hash}), not by {self.config.name!r} "
                 f"({self.hash}); load that model, or encode the views again with this one"
             )
-
-
-def default_dtype(device: torch.device | str) -> torch.dtype:
-    """What weights are kept in unless told otherwise: float32 on a CPU, bfloat16 elsewhere."""
-    return torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16
 
 
 def or_seeded(generator: torch.Generator | None) -> torch.Generator:

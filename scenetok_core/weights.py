@@ -8,6 +8,20 @@ import torch
 from torch import Tensor, nn
 
 _LISTED = 5
+_LARGE = 100_000_000  # numbers in the weights of a large network
+
+
+def default_dtype(device: torch.device | str, state: Mapping[str, Tensor]) -> torch.dtype:
+    """What the weights `state` are kept in unless told otherwise (docs/speed.md).
+
+    bfloat16 on a GPU. On a CPU float32, but bfloat16 for a large network, whose time goes into products, where the
+    processor multiplies such numbers.
+    """
+    if torch.device(device).type != "cpu":
+        return torch.bfloat16
+    able = getattr(torch.cpu, "get_capabilities", dict)()
+    fast = able.get("amx_bf16") or able.get("avx512_bf16")
+    return torch.bfloat16 if fast and sum(tensor.numel() for tensor in state.values()) >= _LARGE else torch.float32
 
 
 def check_shapes(state: Mapping[str, Tensor], expected: Mapping[str, Sequence[int]], what: str) -> None:

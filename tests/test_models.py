@@ -1,11 +1,13 @@
 """The network parts against slow twins and the properties the method relies on."""
 
 import math
+import shutil
 import sys
 from types import ModuleType
 
 import pytest
 import torch
+from torch._dynamo.utils import counters
 
 from scenetok_core.autoencoders import LatentSpec, PatchAutoencoder, build_autoencoder
 from scenetok_core.configs import DecoderConfig
@@ -14,6 +16,7 @@ from scenetok_core.models.dit import side_by_side
 from scenetok_core.models.networks import Networks
 from scenetok_core.nn import attention as attentions
 from scenetok_core.nn.attention import Attention, attend, use_attention
+from scenetok_core.nn.blocks import compile_blocks
 from scenetok_core.nn.rope import AxialRope, axis_pairs
 from tests import small
 
@@ -165,6 +168,21 @@ def test_posterior_mean_and_samples(networks):
     spread = torch.exp(0.5 * posterior.logvar)
     assert ((draws.mean(0) - posterior.mean).abs() < 6 * spread / 20).all()
     assert torch.allclose(draws.std(0) / spread, torch.ones_like(spread), atol=0.2)
+
+
+def test_compiled_blocks_compute_the_same(networks):
+    if shutil.which("g++") is None and shutil.which("clang++") is None:
+        pytest.skip("torch.compile needs a C++ compiler")
+    given = example()
+    want = networks(**given)
+    compiled = Networks(small.config())
+    compiled.load_state_dict(networks.state_dict())
+    torch._dynamo.reset()
+    counters.clear()
+    compile_blocks(compiled)
+    with torch.no_grad():
+        assert torch.allclose(compiled.eval()(**given), want, atol=1e-4)
+    assert counters["stats"]["unique_graphs"] == 3, "one form of the decoder's block, two of the compressor's"
 
 
 def test_two_contexts_side_by_side_are_two_passes(networks):

@@ -1,17 +1,20 @@
 """Views in, tokens, frames out: what a user of `SceneTok` relies on."""
 
 import dataclasses
+import os
 
 import pytest
 import torch
 
 from scenetok_core import SceneTok
 from scenetok_core.autoencoders import PatchAutoencoder
+from scenetok_core.autoencoders.videodc import Tiling
 from scenetok_core.configs import SamplingConfig
 from scenetok_core.models.networks import Networks
+from scenetok_core.placement import free_memory
 from scenetok_core.sampling import make_schedule
 from scenetok_core.types import Views
-from tests import small
+from tests import small, staged
 from tests.test_autoencoders import small as small_autoencoder
 
 SAME = 1e-5
@@ -165,6 +168,27 @@ def test_tokens_of_another_model_are_refused(model, tmp_path):
         model.render(other.encode(small.views()), small.cameras(2))
 
 
+@pytest.mark.parametrize(
+    ("temporal_tiles", "room", "one_piece"),
+    [("on", 2**40, False), ("off", 0, True), ("auto", 2**40, True), ("auto", 0, False)],
+)
+def test_a_long_video_is_decoded_in_one_piece_where_that_is_asked_for_or_fits(temporal_tiles, room, one_piece):
+    tiled = small_autoencoder("videodcae", tiling=Tiling(frames=16))
+    model = staged.model()
+    model.target_autoencoder, model.room = tiled, lambda network: room if network is tiled.network else 0
+    scene, path = model.encode(small.views()), small.cameras(32)
+    frames = model.render(scene, path, steps=1, temporal_tiles=temporal_tiles)
+    model.target_autoencoder = tiled.seamless
+    whole = model.render(scene, path, steps=1, temporal_tiles="on")
+    assert torch.equal(frames, whole) == one_piece
+
+
+def test_free_memory_is_some_of_what_the_machine_has():
+    if not hasattr(os, "sysconf") or "SC_AVPHYS_PAGES" not in os.sysconf_names:
+        pytest.skip("this system does not tell how much memory is free")
+    assert 2**20 < free_memory(torch.nn.Linear(1, 1)) < os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
 def test_progress_counts_steps_and_shows_frames(model):
     seen = []
     model.render(
@@ -174,6 +198,16 @@ def test_progress_counts_steps_and_shows_frames(model):
     )
     assert [done for done, _, _ in seen] == list(range(1, seen[0][1] + 1))
     assert seen[-1][2].shape == (7, 3, small.IMAGE, small.IMAGE)
+
+
+def test_a_preview_shows_at_most_nine_frames_of_whole_groups():
+    shapes, model = [], staged.model()
+
+    def note(done, total, preview):
+        shapes.append(preview().shape)
+
+    model.render(model.encode(small.views()), small.cameras(32), steps=1, progress=note)
+    assert set(shapes) == {(8, 3, small.IMAGE, small.IMAGE)}  # two groups of four
 
 
 def test_progress_cancels_within_a_step(model):

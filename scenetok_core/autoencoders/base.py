@@ -104,6 +104,11 @@ class Autoencoder(Protocol):
         """What holds its weights, if it has any."""
         ...
 
+    @property
+    def seamless(self) -> Autoencoder:
+        """The same autoencoder as it codes a video in one piece, for more memory; itself where there is no choice."""
+        ...
+
     def encode(self, frames: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Frames [B, T, 3, H, W] in [0, 1] -> latents [B, L, C, h, w].
 

@@ -34,6 +34,11 @@ class ClipAutoencoder(ABC):
     encode_values: float
     decode_values: float
 
+    @property
+    def seamless(self) -> ClipAutoencoder:
+        """The same autoencoder as it codes a clip in one piece; itself where it always does."""
+        return self
+
     @abstractmethod
     def encode_clip(self, clip: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Frames [1, 3, T, H, W] in [-1, 1] -> raw latents [1, C, L, h, w].

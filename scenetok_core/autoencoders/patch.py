@@ -25,6 +25,11 @@ class PatchAutoencoder:
         self.patch = patch
         self.spec = LatentSpec(channels=3 * patch * patch, spatial=patch)
 
+    @property
+    def seamless(self) -> PatchAutoencoder:
+        """Itself: no frame knows of another."""
+        return self
+
     def encode(self, frames: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Frames [B, T, 3, H, W] in [0, 1] -> latents [B, T, 3 p p, H / p, W / p] in [-1, 1]."""
         self.spec.check_frames(frames)

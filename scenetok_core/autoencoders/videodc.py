@@ -7,6 +7,8 @@ Convolutions pad with zeros on all sides and are not causal.
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -122,6 +124,13 @@ class VideoDcAutoencoder(ClipAutoencoder):
     def decode_clip(self, latents: Tensor) -> Tensor:
         """Raw latents [1, C, L, h, w] -> a video [1, 3, T, H, W], about [-1, 1]."""
         return in_tiles(self.network.decoder, latents, self.tiling.axes(self.spec, latents=True))
+
+    @property
+    def seamless(self) -> VideoDcAutoencoder:
+        """The same network without tiles in time."""
+        whole = copy.copy(self)
+        whole.tiling = dataclasses.replace(self.tiling, frames=None)
+        return whole
 
     def piece(self, frames: int, height: int, width: int) -> int:
         """A tile at most."""

@@ -12,6 +12,7 @@ import torch
 from tqdm import tqdm
 
 from ..captures import open_capture
+from ..nn.blocks import compile_blocks
 from ..pipeline import SceneTok
 from ..types import Views
 
@@ -45,7 +46,10 @@ def check_device(device: str) -> None:
 def open_model(arguments: argparse.Namespace) -> SceneTok:
     """The model of `add_model`'s arguments."""
     check_device(arguments.device)
-    return SceneTok.load(arguments.checkpoint, device=arguments.device)
+    model = SceneTok.load(arguments.checkpoint, device=arguments.device)
+    if arguments.compile:
+        compile_blocks(model.networks)
+    return model
 
 
 def check_every(every: int, least: int) -> None:
@@ -104,6 +108,7 @@ def add_capture(parser: argparse.ArgumentParser) -> None:
 def add_model(parser: argparse.ArgumentParser) -> None:
     """The arguments that `open_model` reads."""
     parser.add_argument("--checkpoint", required=True, help="model checkpoint (.safetensors)")
+    parser.add_argument("--compile", action="store_true", help="torch.compile the networks: slower start, faster steps")
     add_device(parser)
 
 

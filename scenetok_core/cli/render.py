@@ -13,7 +13,7 @@ from typing import Any, get_args, get_type_hints
 import torch
 
 from ..checkpoints import load_scene
-from ..configs import SolverName, convert
+from ..configs import SolverName, TemporalTiles, convert
 from ..trajectories import PRESETS, make_trajectory, preset_options
 from ..video import write_video
 from .common import add_model, bar, check_output, open_model, writing
@@ -36,6 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, help="sampling steps; 1 is the posterior mean (default: the model's)")
     parser.add_argument("--guidance", type=float, help="classifier-free guidance (default: the model's)")
     parser.add_argument("--solver", choices=get_args(SolverName), help="of the flow (default: the model's)")
+    parser.add_argument(
+        "--temporal-tiles",
+        choices=get_args(TemporalTiles),
+        default="auto",
+        help="decode a long video in overlapping pieces (default auto: only where memory is short)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="noise seed (default 0)")
     parser.add_argument("--fps", type=float, default=24.0, help="frames per second of the video (default 24)")
     parser.add_argument("--out", required=True, type=Path, help="video file to write (.mp4)")
@@ -57,6 +63,7 @@ def run(arguments: argparse.Namespace) -> None:
             steps=arguments.steps,
             guidance=arguments.guidance,
             solver=arguments.solver,
+            temporal_tiles=arguments.temporal_tiles,
             generator=torch.Generator().manual_seed(arguments.seed),
             progress=progress,
         )

@@ -76,3 +76,13 @@ class PerceiverBlock(nn.Module):
         if not self.last:
             views = views + gate2 * self.mlp1(modulate(self.norm3(views), shift2, scale2))
         return tokens + self.mlp2(self.norm4(tokens)), views
+
+
+def compile_blocks(model: nn.Module) -> None:
+    """Let torch.compile join the operations of every block of `model`, which all share one compiled form.
+
+    Happens at the first call, takes about a minute and needs a C++ compiler (CPU) or Triton (GPU).
+    """
+    for module in model.modules():
+        if isinstance(module, (DiTBlock, PerceiverBlock)):
+            module.compile()
