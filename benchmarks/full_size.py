@@ -48,7 +48,7 @@ def prompt(views: int, steps: int, frames: int, dtype: str) -> dict[str, Json]:
     nodes: dict[str, Json] = json.loads((WORKFLOWS / "api" / "encode_render.json").read_text(encoding="utf-8"))
     changes = {
         "SceneTok_LoadModel": {"model": _FILE, "dtype": dtype},
-        "SceneTok_LoadViews": {"max_views": views},
+        "SceneTok_LoadViews": {"capture": "example: room, held-out path", "max_views": views},
         "SceneTok_CameraTrajectory": {"frames": frames},
         "SceneTok_RenderTrajectory": {"steps": steps},
     }
