@@ -59,7 +59,7 @@ def test_a_preview_places_the_autoencoder_and_the_decoder_again(model, record, s
     model.render(scene, small.cameras(FRAMES), progress=show)
     decoder, autoencoder = model.networks.denoiser, model.target_autoencoder.network
     assert record.networks == [decoder, autoencoder, decoder, autoencoder]
-    assert record.needed[0] == record.needed[2] and record.needed[1] == record.needed[3]
+    assert record.needed[0] == record.needed[2] and record.needed[1] < record.needed[3], "a preview shows fewer frames"
 
 
 def test_drawing_places_the_context_autoencoder_then_the_generator(model, record):
