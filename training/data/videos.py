@@ -51,7 +51,7 @@ class PosedVideo(Protocol):
 
     @property
     def cameras(self) -> Cameras:
-        """All F cameras: OpenCV camera-to-world; K of the whole pictures, or of the squares where latents are stored."""
+        """All F cameras: OpenCV camera-to-world; K of whole pictures, or of the squares where latents are stored."""
         ...
 
     @property
