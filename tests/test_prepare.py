@@ -19,7 +19,7 @@ from scenetok_core.captures import open_capture
 from tests import videos
 from tests.captures import assert_same_cameras
 from tests.test_autoencoders import small
-from training.data.latents import PreparedVideos, read_manifest
+from training.data.latents import PreparedVideos, read_manifest, write_scene
 from training.data.videos import CaptureVideo
 from training.prepare import Encoder, PrepareConfig, main, prepare, read_shard
 
@@ -151,6 +151,15 @@ def test_shards_share_the_scenes(data, monkeypatch):
     assert main(command(data, out, "--shard", "6/7")) == 0, "a shard without scenes is no failure"
 
 
+def test_every_data_set_of_pictures_can_be_prepared(tmp_path):
+    for write, names in ((videos.write_realestate, "abc"), (videos.write_dl3dv, ("1K--aa", "1K--bb"))):
+        data, out = write(tmp_path / write.__name__), tmp_path / f"{write.__name__}_latents"
+        assert main(command(data, out)) == 0
+        assert PreparedVideos(out).names == tuple(f"{name}.safetensors" for name in names)
+    first = PreparedVideos(out)
+    assert first.open(first.names[0]).name == "1K/aa"
+
+
 def test_shards_are_read_strictly(monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
     monkeypatch.delenv("WORLD_SIZE", raising=False)
@@ -169,19 +178,21 @@ def test_broken_scenes_are_listed_and_skipped(data, capsys):
     assert set(skipped) == {"scene1", "scene2"}
     assert "frame_00005.png" in skipped["scene1"] and "1 of 12 pictures" in skipped["scene2"]
     assert PreparedVideos(out).names == ("scene0.safetensors",)
-    assert "1 scenes prepared, 0 were there, 2 skipped" in capsys.readouterr().out
+    assert "scenes prepared 1, there before 0, skipped 2" in capsys.readouterr().out
     for path in (data / "scene1", data / "scene2"):
         videos.write_capture(path)
     assert main(command(data, out)) == 0
     assert files(out) == ["manifest.json", "scene0.safetensors", "scene1.safetensors", "scene2.safetensors"]
 
 
-def test_nothing_prepared_is_a_failure(data, tmp_path):
+def test_nothing_prepared_is_a_failure(data, tmp_path, caplog):
     for path in data.glob("*/images/frame_00001.png"):
         path.unlink()
     assert main(command(data, tmp_path / "out")) == 1
     assert main(command(tmp_path / "missing", tmp_path / "out")) == 2
-    assert main(command(data, tmp_path / "out", "--weights", str(tmp_path), "--autoencoder", "va-vae")) == 2
+    assert "no such folder" in caplog.text
+    assert main(command(data, tmp_path / "other", "--weights", str(tmp_path), "--autoencoder", "va-vae")) == 2
+    assert "vavae-imagenet256-f16d32-dinov2.pt" in caplog.text
 
 
 def test_one_folder_has_one_kind_of_latents(data):
@@ -215,6 +226,13 @@ def test_damaged_files_are_named(data):
     out = data.parent / "latents"
     prepare(config(data))
     path = out / "scene0.safetensors"
+    latents = {"context": torch.zeros(3, 192, 2, 2), "context_mirrored": torch.zeros(3, 192, 2, 2)}
+    write_scene(path, "short", videos.walk(), latents)
+    with pytest.raises(ValueError, match=r"scene0.safetensors has 3 latents and 12 cameras"):
+        PreparedVideos(out).open(path.name)
+    write_scene(path, "unmirrored", videos.walk(3), {"context": latents["context"]})
+    with pytest.raises(ValueError, match=r"scene0.safetensors lacks context_mirrored"):
+        PreparedVideos(out).open(path.name)
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(ValueError, match=r"scene0.safetensors is damaged .*prepare it again"):
         PreparedVideos(out).open(path.name)

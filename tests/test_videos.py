@@ -62,6 +62,7 @@ def test_a_single_capture_and_captures_of_several_formats(tmp_path):
     assert open_captures(videos.write_capture(tmp_path / "one")).names == ("one",)
     captures.write_colmap_text(tmp_path / "deep" / "room")
     captures.write_realestate(tmp_path / "re10k")
+    videos.write_capture(tmp_path / ".deleted")
     opened = open_captures(tmp_path)
     assert opened.names == ("deep/room", "one", "re10k")
     assert_same_cameras(opened.open("deep/room").cameras, captures.reference())
@@ -112,12 +113,15 @@ def test_broken_chunks_are_named(tmp_path, change, message):
 def test_broken_scenes_of_a_chunk_are_named(tmp_path):
     scene = videos.realestate_scene("a")
     short, poses, jpeg = {**scene, "images": scene["images"][:-1]}, {**scene, "key": "p"}, {**scene, "key": "j"}
+    paths = {**scene, "key": "f", "images": ["0.jpg"] * videos.FRAMES}
     poses["cameras"] = scene["cameras"] * 3
     jpeg["images"] = [torch.zeros(9, dtype=torch.uint8), *scene["images"][1:]]
-    torch.save([short, poses, jpeg], tmp_path / "0.torch")
+    torch.save([short, poses, jpeg, paths], tmp_path / "0.torch")
     opened = RealEstateVideos(tmp_path)
     with pytest.raises(ValueError, match="11 pictures and cameras"):
         opened.open("a")
+    with pytest.raises(ValueError, match="must be tensors with the bytes of JPEG files"):
+        opened.open("f")
     with pytest.raises(ValueError, match=r"p in .* not a rotation"):
         opened.open("p")
     with pytest.raises(ValueError, match="cannot read the picture 0 of j in"):

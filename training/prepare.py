@@ -305,7 +305,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logger.error("%s", error)
         return 2
     print(
-        f"{config.out}: {report.prepared} scenes prepared, {report.there} were there, {len(report.skipped)} skipped"
+        f"{config.out}: scenes prepared {report.prepared}, there before {report.there}, skipped {len(report.skipped)}"
         + (", stopped; run again to go on" if report.stopped else "")
     )
     return 1 if report.failed or report.stopped else 0

@@ -37,8 +37,8 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Example:
-    """One scene of a batch."""
+class SceneViews:
+    """What a batch holds of one scene."""
 
     context: Tensor  # [V, 3, H, W] or [V, C, h, w]
     target: Tensor  # [T, 3, H, W] or [L, C, h, w]
@@ -48,16 +48,16 @@ class Example:
     name: str
 
 
-def collate(examples: Sequence[Example], *, encoded: bool) -> Batch:
+def collate(scenes: Sequence[SceneViews], *, encoded: bool) -> Batch:
     """The batch of some scenes with equal numbers of views."""
     return Batch(
-        context=torch.stack([example.context for example in examples]),
-        target=torch.stack([example.target for example in examples]),
-        context_cameras=_stack([example.context_cameras for example in examples]),
-        target_cameras=_stack([example.target_cameras for example in examples]),
-        reference=torch.tensor([example.reference for example in examples]),
+        context=torch.stack([scene.context for scene in scenes]),
+        target=torch.stack([scene.target for scene in scenes]),
+        context_cameras=_stack([scene.context_cameras for scene in scenes]),
+        target_cameras=_stack([scene.target_cameras for scene in scenes]),
+        reference=torch.tensor([scene.reference for scene in scenes]),
         encoded=encoded,
-        names=tuple(example.name for example in examples),
+        names=tuple(scene.name for scene in scenes),
     )
 
 

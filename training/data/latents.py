@@ -136,8 +136,11 @@ class PreparedVideo:
         missing = sorted(expected_tensors(manifest) - set(self._shapes))
         if missing:
             raise ValueError(f"{path} lacks {', '.join(missing)}; {_AGAIN}")
-        self.groups = self._shapes[self._target_key(False)][0] // manifest.target.spec.group_latents
         self.cameras = self._read_cameras(scene)
+        frames = self._shapes["context"][0]
+        if frames != len(self.cameras):
+            raise ValueError(f"{path} has {frames} latents and {len(self.cameras)} cameras, expected as many; {_AGAIN}")
+        self.groups = self._shapes[self._target_key(False)][0] // manifest.target.spec.group_latents
 
     @property
     def latents(self) -> PreparedVideo:

@@ -50,6 +50,8 @@ class RealEstateVideo:
                 f"{where} has {len(self._images)} pictures and cameras {shape}, expected a tensor with {_COLUMNS} "
                 "numbers for each picture"
             )
+        if not all(isinstance(image, Tensor) and image.dtype == torch.uint8 for image in self._images):
+            raise ValueError(f"the pictures of {where} must be tensors with the bytes of JPEG files")
         timestamps = scene.get("timestamps", ())
         names = tuple(str(int(time)) for time in timestamps) if len(timestamps) == len(self._images) else ()
         try:

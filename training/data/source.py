@@ -19,7 +19,7 @@ import torch
 
 from scenetok_core.autoencoders import latent_spec
 from scenetok_core.configs import require
-from training.data.batch import Batch, Example, collate
+from training.data.batch import Batch, SceneViews, collate
 from training.data.dl3dv import is_dl3dv, open_dl3dv
 from training.data.latents import LatentKind, PreparedVideos
 from training.data.official import OfficialVideos
@@ -132,10 +132,10 @@ class VideoSource:
         """
         generator = torch.Generator().manual_seed(seed)
         seeds = torch.randint(2**62, (scenes,), generator=generator).tolist()
-        examples = list(self._pool.map(lambda place: self._example(place, progress), seeds))
-        return collate(examples, encoded=self.config.kind == "latents")
+        drawn = list(self._pool.map(lambda place: self._scene(place, progress), seeds))
+        return collate(drawn, encoded=self.config.kind == "latents")
 
-    def _example(self, seed: int, progress: float) -> Example:
+    def _scene(self, seed: int, progress: float) -> SceneViews:
         generator, names = torch.Generator().manual_seed(seed), self.videos.names
         reason = ""
         for _ in range(_ATTEMPTS):
@@ -153,7 +153,7 @@ class VideoSource:
             "data.root and data.views"
         )
 
-    def _load(self, video: PosedVideo, progress: float, generator: torch.Generator) -> Example:
+    def _load(self, video: PosedVideo, progress: float, generator: torch.Generator) -> SceneViews:
         mirrored = bool(torch.rand((), generator=generator) < self.config.mirror)
         latents = video.latents
         groups = len(video.cameras) // self._target.group_frames if latents is None else latents.groups
@@ -162,17 +162,17 @@ class VideoSource:
             return self._of_pictures(video, choice, mirrored)
         return self._of_latents(video, latents, choice, mirrored)
 
-    def _of_pictures(self, video: PosedVideo, choice: ViewChoice, mirrored: bool) -> Example:
+    def _of_pictures(self, video: PosedVideo, choice: ViewChoice, mirrored: bool) -> SceneViews:
         wanted = sorted({*choice.context, *choice.target})
         views = video.frames(wanted, self.config.image_size)
         views = mirror_views(views) if mirrored else views
         place = {index: i for i, index in enumerate(wanted)}
         context, target = (views[[place[index] for index in part]] for part in (choice.context, choice.target))
-        return Example(context.rgb, target.rgb, context.cameras, target.cameras, choice.reference, video.name)
+        return SceneViews(context.rgb, target.rgb, context.cameras, target.cameras, choice.reference, video.name)
 
-    def _of_latents(self, video: PosedVideo, latents: StoredLatents, choice: ViewChoice, mirrored: bool) -> Example:
+    def _of_latents(self, video: PosedVideo, latents: StoredLatents, choice: ViewChoice, mirrored: bool) -> SceneViews:
         cameras = mirror_cameras(video.cameras) if mirrored else video.cameras
-        return Example(
+        return SceneViews(
             context=latents.context(choice.context, mirrored),
             target=latents.target(choice.latents, mirrored),
             context_cameras=cameras[list(choice.context)],
