@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
+from . import vavae, videodc, wan
 from .base import Autoencoder, LatentSpec
 from .patch import PatchAutoencoder
 from .vavae import VaVae
 from .videodc import VideoDcAutoencoder
 from .wan import WanVae
 
-__all__ = ["Autoencoder", "LatentSpec", "PatchAutoencoder", "build_autoencoder", "published_files"]
+__all__ = ["Autoencoder", "LatentSpec", "PatchAutoencoder", "build_autoencoder", "latent_spec", "published_files"]
 
 _PUBLISHED: dict[str, type[VaVae | VideoDcAutoencoder | WanVae]] = {
     "va-vae": VaVae,
     "videodcae": VideoDcAutoencoder,
     "wan2.2": WanVae,
+}
+_SPECS: dict[str, Callable[[], LatentSpec]] = {
+    "va-vae": vavae.latent_spec,
+    "videodcae": videodc.latent_spec,
+    "wan2.2": wan.latent_spec,
 }
 
 
@@ -46,6 +52,19 @@ def build_autoencoder(
         if state is None:
             raise ValueError(f"autoencoder {name!r} needs its weights: the tensors of {_PUBLISHED[name].files[0]}")
         return _PUBLISHED[name](state, dtype=dtype)
+    return _patch_autoencoder(name)
+
+
+def latent_spec(name: str) -> LatentSpec:
+    """Layout of the latents of the autoencoder a configuration names; needs no weights.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    return _SPECS[name]() if name in _SPECS else _patch_autoencoder(name).spec
+
+
+def _patch_autoencoder(name: str) -> PatchAutoencoder:
     kind, _, size = name.partition("-")
     if kind == "patch" and size.isdigit():
         return PatchAutoencoder(int(size))

@@ -58,6 +58,16 @@ def published_shapes(config: VaVaeConfig = RELEASED) -> dict[str, tuple[int, ...
     return dict(_layout(_network(config), config).values())
 
 
+def latent_spec(config: VaVaeConfig = RELEASED) -> LatentSpec:
+    """Layout of the latents."""
+    return LatentSpec(
+        channels=config.latent_channels,
+        spatial=2 ** (len(config.multipliers) - 1),
+        mean=config.mean,
+        std=config.std,
+    )
+
+
 class VaVae(ClipAutoencoder):
     """Pictures to 32 channels of 16 x 16 pixels each; there is a posterior."""
 
@@ -73,12 +83,7 @@ class VaVae(ClipAutoencoder):
             ValueError: missing, unexpected or mis-shaped tensors; at most five of each are named.
             ImportError: diffusers is missing.
         """
-        self.spec = LatentSpec(
-            channels=config.latent_channels,
-            spatial=2 ** (len(config.multipliers) - 1),
-            mean=config.mean,
-            std=config.std,
-        )
+        self.spec = latent_spec(config)
         self.encode_values = self.decode_values = 5.5 * config.channels  # measured: 5
         self.network = _network(config)
         load_published(self.network, state, _layout(self.network, config), self.files[0], dtype)

@@ -82,6 +82,19 @@ def published_shapes(config: VideoDcConfig = RELEASED) -> dict[str, tuple[int, .
     return dict(published_layout(_network(config), ()).values())
 
 
+def latent_spec(config: VideoDcConfig = RELEASED) -> LatentSpec:
+    """Layout of the latents."""
+    frames = 2 ** sum(config.temporal_down)
+    return LatentSpec(
+        channels=config.latent_channels,
+        spatial=2 ** (len(config.widths) - 1),
+        frames_per_latent=frames,
+        group_frames=frames,
+        separate_groups=False,
+        std=(1 / config.scale,),
+    )
+
+
 class VideoDcAutoencoder(ClipAutoencoder):
     """Videos of whole groups of 4 frames to latents of 32 x 32 pixels; there is no posterior.
 
@@ -103,15 +116,7 @@ class VideoDcAutoencoder(ClipAutoencoder):
         Raises:
             ValueError: missing, unexpected or mis-shaped tensors; at most five of each are named.
         """
-        frames = 2 ** sum(config.temporal_down)
-        self.spec = LatentSpec(
-            channels=config.latent_channels,
-            spatial=2 ** (len(config.widths) - 1),
-            frames_per_latent=frames,
-            group_frames=frames,
-            separate_groups=False,
-            std=(1 / config.scale,),
-        )
+        self.spec = latent_spec(config)
         self.tiling = tiling
         self.encode_values = self.decode_values = 7.5 * config.widths[0]  # measured: 7 of 2 bytes, 6 of 4
         self.network = _network(config)

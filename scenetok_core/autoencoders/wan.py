@@ -63,6 +63,20 @@ def published_shapes(config: WanConfig = RELEASED) -> dict[str, tuple[int, ...]]
     return dict(_layout(_network(config), config).values())
 
 
+def latent_spec(config: WanConfig = RELEASED) -> LatentSpec:
+    """Layout of the latents."""
+    frames = 2 ** sum(config.temporal_downsample)
+    return LatentSpec(
+        channels=config.z_dim,
+        spatial=config.patch * 2 ** (len(config.dim_mult) - 1),
+        frames_per_latent=frames,
+        group_frames=config.group_frames,
+        group_latents=1 + (config.group_frames - 1) // frames,
+        mean=config.mean,
+        std=config.std,
+    )
+
+
 class WanVae(ClipAutoencoder):
     """Groups of 17 frames to 5 latents of 48 channels, 16 x 16 pixels each; there is a posterior."""
 
@@ -78,16 +92,7 @@ class WanVae(ClipAutoencoder):
             ValueError: missing, unexpected or mis-shaped tensors; at most five of each are named.
             ImportError: diffusers is missing.
         """
-        frames = 2 ** sum(config.temporal_downsample)
-        self.spec = LatentSpec(
-            channels=config.z_dim,
-            spatial=config.patch * 2 ** (len(config.dim_mult) - 1),
-            frames_per_latent=frames,
-            group_frames=config.group_frames,
-            group_latents=1 + (config.group_frames - 1) // frames,
-            mean=config.mean,
-            std=config.std,
-        )
+        self.spec = latent_spec(config)
         self._patch = config.patch
         self.encode_values = 13.5 * config.base_dim / config.patch**2  # measured: 12
         self.decode_values = 23.5 * config.decoder_base_dim / config.patch**2  # measured: 21

@@ -10,8 +10,8 @@ from .colmap import find_model, open_colmap
 from .distortion import Distortion, undistort
 from .files import absolute, confined, holds_frames, read_json_object
 from .folder import FILE_NAME, open_camera_folder, write_cameras_json
-from .images import PICTURE_SUFFIXES, exif_fov, image_size, list_pictures, load_image
-from .realestate import has_frames, is_realestate, open_realestate, read_cameras
+from .images import PICTURE_SUFFIXES, decode_image, exif_fov, image_size, list_pictures, load_image
+from .realestate import has_frames, is_realestate, open_realestate, poses_and_intrinsics, read_cameras
 from .transforms import open_transforms, write_transforms
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Distortion",
     "absolute",
     "confined",
+    "decode_image",
     "exif_fov",
     "find_cameras",
     "image_size",
@@ -32,6 +33,7 @@ __all__ = [
     "open_colmap",
     "open_realestate",
     "open_transforms",
+    "poses_and_intrinsics",
     "read_cameras",
     "undistort",
     "write_cameras_json",

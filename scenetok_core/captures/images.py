@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import re
 from collections.abc import Mapping
@@ -48,11 +49,24 @@ def load_image(path: Path) -> Tensor:
     Raises:
         ValueError: the file is no readable picture.
     """
+    return _decode(path, path)
+
+
+def decode_image(data: bytes, name: str) -> Tensor:
+    """As `load_image`, of a picture file's bytes; `name` stands for it in errors.
+
+    Raises:
+        ValueError: the bytes are no readable picture.
+    """
+    return _decode(io.BytesIO(data), name)
+
+
+def _decode(file: Path | io.BytesIO, name: Path | str) -> Tensor:
     try:
-        with Image.open(path) as picture:
+        with Image.open(file) as picture:
             values = _to_array(ImageOps.exif_transpose(picture))
     except _UNREADABLE as error:
-        raise _unreadable(path, error) from error
+        raise _unreadable(name, error) from error
     return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
 
 
@@ -125,7 +139,7 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
     return [(0, int(part), part) if part[0] in "0123456789" else (1, 0, part) for part in parts]
 
 
-def _unreadable(path: Path, error: Exception) -> ValueError:
+def _unreadable(path: Path | str, error: Exception) -> ValueError:
     reason = "no such file" if isinstance(error, FileNotFoundError) else str(error)
     return ValueError(f"cannot read the picture {path}: {reason}; expected a whole PNG, JPEG, WebP, BMP or TIFF file")
 

@@ -59,6 +59,18 @@ def open_realestate(path: Path, images: Path | None = None, within: Path | None 
     return assemble_capture(frames, images or _frame_folder(path), path, SOURCE, within=within, sort=False)
 
 
+def poses_and_intrinsics(values: Tensor) -> tuple[Tensor, Tensor]:
+    """c2w [V, 4, 4] and K [V, 3, 3] of the numbers behind the timestamps [V, 18], in float64."""
+    values = values.double()
+    K = torch.eye(3, dtype=torch.float64).repeat(len(values), 1, 1)
+    K[:, (0, 1), (0, 1)], K[:, :2, 2] = values[:, :2], values[:, 2:4]
+    w2c = values[:, 6:].reshape(-1, 3, 4)
+    c2w = torch.eye(4, dtype=torch.float64).repeat(len(values), 1, 1)
+    c2w[:, :3, :3] = w2c[:, :, :3].mT
+    c2w[:, :3, 3:] = -w2c[:, :, :3].mT @ w2c[:, :, 3:]
+    return c2w, K
+
+
 def _frame_folder(path: Path) -> Path:
     beside = (path.with_suffix(""), path.parent / "images")
     return next((folder for folder in beside if folder.is_dir()), path.parent)
@@ -81,13 +93,7 @@ def _read(path: Path) -> tuple[tuple[str, ...], Tensor, Tensor]:
     if not rows:
         raise ValueError(f"{path} holds no cameras; expected an address and lines of {_COLUMNS} columns")
     values = torch.tensor([_numbers(path, number, words) for number, words in rows], dtype=torch.float64)
-    K = torch.eye(3, dtype=torch.float64).repeat(len(rows), 1, 1)
-    K[:, (0, 1), (0, 1)], K[:, :2, 2] = values[:, :2], values[:, 2:4]
-    w2c = values[:, 6:].reshape(-1, 3, 4)
-    c2w = torch.eye(4, dtype=torch.float64).repeat(len(rows), 1, 1)
-    c2w[:, :3, :3] = w2c[:, :, :3].mT
-    c2w[:, :3, 3:] = -w2c[:, :, :3].mT @ w2c[:, :, 3:]
-    return tuple(words[0] for _, words in rows), c2w, K
+    return tuple(words[0] for _, words in rows), *poses_and_intrinsics(values)
 
 
 def _numbers(path: Path, number: int, words: list[str]) -> list[float]:

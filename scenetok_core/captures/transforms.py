@@ -7,9 +7,10 @@ nerfstudio's definition leads to metres in the frame of the poses, marks a captu
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import torch
@@ -29,13 +30,17 @@ _POSE_SHAPES = ((4, 4), (3, 4))
 _DEFAULT_DEPTH_SCALE = 1e-3  # nerfstudio's: millimetres
 
 
-def open_transforms(path: Path, images: Path | None = None, within: Path | None = None) -> Capture:
+def open_transforms(
+    path: Path, images: Path | None = None, within: Path | None = None, *, downscaled: int = 1
+) -> Capture:
     """Open a nerfstudio or instant-ngp capture.
 
     Args:
         path: the JSON file.
         images: the folder the `file_path`s start from; the JSON's own folder when None.
         within: absolute folder that no picture may lie outside of; None = anywhere.
+        downscaled: N > 1 takes the pictures from `images_N`, where nerfstudio keeps copies of 1 / N of the size under
+            the same names.
 
     Raises:
         ValueError: broken JSON, missing or forbidden pictures, no intrinsics, an unsupported camera model, invalid
@@ -44,6 +49,8 @@ def open_transforms(path: Path, images: Path | None = None, within: Path | None 
     data = read_json_object(path)
     entries = enumerate(read_frames(data, path))
     frames = [_Fields(entry, data, f"frame {i} of {path}").frame() for i, entry in entries]
+    if downscaled > 1:
+        frames = [dataclasses.replace(frame, name=_downscaled_name(frame.name, downscaled)) for frame in frames]
     unit = data.get("unit") or ("metric" if "depth_unit_scale_factor" in data else "relative")
     depth_scale = _Fields({}, data, str(path)).number("depth_unit_scale_factor", _DEFAULT_DEPTH_SCALE)
     folder = images or path.parent
@@ -78,6 +85,10 @@ def write_transforms(path: Path | str, cameras: Cameras, file_names: Sequence[st
         for name, K, pose in zip(file_names, pixels, poses, strict=True)
     ]
     write_json(path, {"camera_model": "PINHOLE", "unit": cameras.unit, "w": width, "h": height, "frames": frames})
+
+
+def _downscaled_name(name: str, factor: int) -> str:
+    return f"images_{factor}/{PureWindowsPath(name).name}"  # both kinds of slashes part it
 
 
 class _Fields:

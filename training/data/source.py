@@ -1,0 +1,182 @@
+"""Batches of posed videos from any data set, as a pure function of seed and progress.
+
+`VideoSource` has the shape of `training.data.loader.Dataset`. Where a task takes a `Batch`, cameras are already chosen:
+`reference` says which context view becomes the origin, `context_cameras` and `target_cameras` go to
+`camera.to_scene_frame` together, and `context` and `target` go to the autoencoders unless `encoded`. The gap between
+context views widens with `progress`; a caller that does not pass it gets the widest.
+"""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from scenetok_core.autoencoders import latent_spec
+from scenetok_core.configs import require
+from training.data.batch import Batch, SceneViews, collate
+from training.data.dl3dv import is_dl3dv, open_dl3dv
+from training.data.latents import LatentKind, PreparedVideos
+from training.data.official import OfficialVideos
+from training.data.re10k import SUFFIX as CHUNK_SUFFIX
+from training.data.re10k import RealEstateVideos
+from training.data.videos import PosedVideo, StoredLatents, Videos, open_captures
+from training.data.views import ViewChoice, ViewsConfig, draw_views, mirror_cameras, mirror_views
+
+logger = logging.getLogger("training")
+
+PictureKind = Literal["re10k", "dl3dv", "captures"]
+
+_ATTEMPTS = 16  # scenes tried for one place in a batch
+
+
+@dataclass(frozen=True)
+class VideoDataConfig:
+    """Which posed videos are trained on, and how views are drawn from them."""
+
+    kind: Literal["re10k", "dl3dv", "captures", "latents"]
+    root: str  # the folder with chunks, with scenes, with captures, or with latents
+    target_root: str | None = None  # of published latents: the folder with those of the target autoencoder
+    image_size: int = 256  # side of the square pictures, in pixels
+    mirror: float = 0.5  # probability that a scene is mirrored
+    workers: int = 1  # threads that read scenes
+    views: ViewsConfig = field(default_factory=ViewsConfig)
+
+    def __post_init__(self) -> None:
+        require(bool(self.root), "data.root must name a folder")
+        require(
+            self.target_root is None or self.kind == "latents", f"data.target_root is not used with kind {self.kind!r}"
+        )
+        require(0 <= self.mirror <= 1, f"data.mirror must lie in [0, 1], got {self.mirror}")
+        counts = (self.image_size, self.workers)
+        require(min(counts) >= 1, f"data.image_size and workers must be >= 1, got {counts}")
+
+
+def open_pictures(kind: PictureKind, root: Path, size: int) -> Videos:
+    """A data set of pictures; of copies in several sizes, those that are large enough for `size` pixels are read.
+
+    Raises:
+        ValueError: no such folder, or no scene in it.
+    """
+    if kind == "re10k":
+        return RealEstateVideos(root)
+    return open_dl3dv(root, size) if kind == "dl3dv" else open_captures(root)
+
+
+def guess_kind(root: Path) -> PictureKind:
+    """What a folder seems to hold.
+
+    Raises:
+        ValueError: no such folder.
+    """
+    if not root.exists():
+        raise ValueError(f"no such folder: {root}; give one with chunks, scenes or captures (docs/data.md)")
+    if any(root.glob(f"*{CHUNK_SUFFIX}")):
+        return "re10k"
+    below = (path for pattern in ("*", "*/nerfstudio", "*/*", "*/*/nerfstudio") for path in root.glob(pattern))
+    return "dl3dv" if any(is_dl3dv(path) for path in chain([root], below)) else "captures"
+
+
+class VideoSource:
+    """Endless batches of a data set."""
+
+    def __init__(self, config: VideoDataConfig, context_autoencoder: str, target_autoencoder: str) -> None:
+        """Open a data set for a model with these autoencoders, which need no weights here.
+
+        Raises:
+            ValueError: no data set there, latents of other autoencoders or of another size, no mirror images where some
+                are asked for, or unknown autoencoders.
+        """
+        names = (context_autoencoder, target_autoencoder)
+        self.config = config
+        self._kinds = (LatentKind(names[0], latent_spec(names[0])), LatentKind(names[1], latent_spec(names[1])))
+        self._target = self._kinds[1].spec
+        self.videos = self._open()
+        self._warned: set[str] = set()
+        self._pool = ThreadPoolExecutor(config.workers, "videos")
+
+    def _open(self) -> Videos:
+        config, root = self.config, Path(self.config.root)
+        if config.kind != "latents":
+            return open_pictures(config.kind, root, config.image_size)
+        if config.target_root is not None:
+            target, mirrored = Path(config.target_root), config.mirror > 0
+            return OfficialVideos(root, target, self._kinds, config.image_size, mirrored=mirrored)
+        videos = PreparedVideos(root)
+        manifest = videos.manifest
+        given = (manifest.context, manifest.target, manifest.image_size)
+        require(
+            given == (*self._kinds, config.image_size),
+            f"{root} holds latents of {manifest.context.autoencoder!r} and {manifest.target.autoencoder!r} at "
+            f"{manifest.image_size} px, expected {self._kinds[0].autoencoder!r} and {self._kinds[1].autoencoder!r} "
+            f"at {config.image_size} px; prepare them anew",
+        )
+        require(
+            manifest.mirrored or config.mirror == 0,
+            f"{root} has no mirror images; set data.mirror = 0 or prepare with --mirror",
+        )
+        return videos
+
+    def batch(self, seed: int, scenes: int, progress: float = 1.0) -> Batch:
+        """`scenes` scenes with views drawn for a share `progress` of the run; equal arguments give equal batches.
+
+        A scene that is broken or too short is named in a warning, once, and another one takes its place.
+
+        Raises:
+            ValueError: none of many scenes could be read.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        seeds = torch.randint(2**62, (scenes,), generator=generator).tolist()
+        drawn = list(self._pool.map(lambda place: self._scene(place, progress), seeds))
+        return collate(drawn, encoded=self.config.kind == "latents")
+
+    def _scene(self, seed: int, progress: float) -> SceneViews:
+        generator, names = torch.Generator().manual_seed(seed), self.videos.names
+        reason = ""
+        for _ in range(_ATTEMPTS):
+            name = names[int(torch.randint(len(names), (), generator=generator))]
+            draw = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=generator)))
+            try:
+                return self._load(self.videos.open(name), progress, draw)
+            except (ValueError, OSError) as error:
+                reason = f"{name}: {error}"
+            if name not in self._warned:
+                self._warned.add(name)
+                logger.warning("skipped scene %s", reason)
+        raise ValueError(
+            f"{_ATTEMPTS} scenes of {self.config.root} in a row cannot be used, the last because of {reason}; check "
+            "data.root and data.views"
+        )
+
+    def _load(self, video: PosedVideo, progress: float, generator: torch.Generator) -> SceneViews:
+        mirrored = bool(torch.rand((), generator=generator) < self.config.mirror)
+        latents = video.latents
+        groups = len(video.cameras) // self._target.group_frames if latents is None else latents.groups
+        choice = draw_views(video.cameras, groups, self._target, self.config.views, progress, generator)
+        if latents is None:
+            return self._of_pictures(video, choice, mirrored)
+        return self._of_latents(video, latents, choice, mirrored)
+
+    def _of_pictures(self, video: PosedVideo, choice: ViewChoice, mirrored: bool) -> SceneViews:
+        wanted = sorted({*choice.context, *choice.target})
+        views = video.frames(wanted, self.config.image_size)
+        views = mirror_views(views) if mirrored else views
+        place = {index: i for i, index in enumerate(wanted)}
+        context, target = (views[[place[index] for index in part]] for part in (choice.context, choice.target))
+        return SceneViews(context.rgb, target.rgb, context.cameras, target.cameras, choice.reference, video.name)
+
+    def _of_latents(self, video: PosedVideo, latents: StoredLatents, choice: ViewChoice, mirrored: bool) -> SceneViews:
+        cameras = mirror_cameras(video.cameras) if mirrored else video.cameras
+        return SceneViews(
+            context=latents.context(choice.context, mirrored),
+            target=latents.target(choice.latents, mirrored),
+            context_cameras=cameras[list(choice.context)],
+            target_cameras=cameras[list(choice.target)],
+            reference=choice.reference,
+            name=video.name,
+        )
