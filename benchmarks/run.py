@@ -214,7 +214,8 @@ def _scene_parts(settings: Settings, steps: int, render_steps: int) -> tuple[Pai
     decoder = _random(lambda: Decoder(config), dtype, device)
     autoencoder = random_autoencoder("videodcae", dtype, device)
     assert isinstance(autoencoder, VideoDcAutoencoder)
-    plain = reference.PlainVideoDc(autoencoder)
+    del autoencoder.network.encoder  # nothing is encoded
+    plain = functools.cache(lambda: reference.PlainVideoDc(autoencoder))
 
     def draw() -> Tensor:
         conditioning = model.condition(latents[:, :1], rays[:, :1], anchors)
@@ -230,7 +231,7 @@ def _scene_parts(settings: Settings, steps: int, render_steps: int) -> tuple[Pai
     rendering = Pair(
         f"32 frames in {render_steps} steps, decoded",
         dtype,
-        reference=lambda: plain.decode(reference.render(decoder, path, tokens, noise, window)),
+        reference=lambda: plain().decode(reference.render(decoder, path, tokens, noise, window)),
         ours=lambda: autoencoder.decode(sample_latents(decoder, tokens, path, noise, window)),
         network=nn.ModuleList([decoder, autoencoder.network.decoder]),
     )
@@ -276,6 +277,30 @@ def measure(case: Case, settings: Settings) -> list[Row]:
     return [*rows, dataclasses.replace(mixed, ratio=mixed.reference_s / mixed.ours_s)]
 
 
+def cards(parts: Sequence[Pair], sizes: Sequence[float], device: torch.device) -> str:
+    """Markdown table: seconds of a scene on GPUs of `sizes` GiB, emulated by a cap; one part is on it at a time."""
+    total = torch.cuda.get_device_properties(device).total_memory / 2**30
+    lines = ["| card GiB | seconds |", "|--:|--:|"]
+    for size in sizes:
+        torch.cuda.set_per_process_memory_fraction(min(1.0, size / total), device)
+        try:
+            spent = f"{sum(_alone(part, device) for part in parts):.3g}"
+        except torch.OutOfMemoryError:
+            spent = "out of memory"
+        lines.append(f"| {size:g} | {spent} |")
+    torch.cuda.set_per_process_memory_fraction(1.0, device)
+    return "\n".join(lines)
+
+
+def _alone(part: Pair, device: torch.device) -> float:
+    """Seconds of one run of ours, from weights in main memory to weights in main memory."""
+    try:
+        return machine.seconds(lambda: (part.network.to(device), part.ours()), device)
+    finally:
+        part.network.to("cpu")
+        torch.cuda.empty_cache()
+
+
 def table(rows: Sequence[Row]) -> str:
     """The rows in Markdown."""
     lines = ["| | dtype | reference s | ours s | ratio | peak GiB |", "|---|---|--:|--:|--:|--:|"]
@@ -295,8 +320,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--seconds", type=float, help="repeat a case for so long (default 60, quick 8)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument(
+        "--cards", type=float, nargs="+", metavar="GIB", help="a scene on smaller GPUs, by a memory cap"
+    )
     parser.add_argument("--json", type=Path, help="write the rows into this file")
     options = parser.parse_args(arguments)
+    if options.cards and torch.device(options.device).type != "cuda":
+        parser.error(f"--cards emulates smaller GPUs on an NVIDIA GPU; --device is {options.device!r}")
     seconds = options.seconds if options.seconds is not None else (8.0 if options.quick else 60.0)
     settings = Settings(torch.device(options.device), options.quick, seconds)
     print(f"{machine.describe(settings.device)}\n")
@@ -306,6 +336,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         gc.collect()
         print(f"{name}: {time.perf_counter():.0f} s", file=sys.stderr)
     print(table(rows))
+    if options.cards:
+        parts = [dataclasses.replace(part, network=part.network.to("cpu")) for part in _scene_parts(settings, 150, 25)]
+        with torch.no_grad():
+            print(f"\n{cards(parts, options.cards, settings.device)}")
     if options.json:
         options.json.write_text(json.dumps([dataclasses.asdict(row) for row in rows], indent=1) + "\n")
     return 0

@@ -115,3 +115,30 @@ def test_rows_compare_each_dtype_and_ours_in_bfloat16_with_the_reference_in_floa
     assert set(rows[0]) == {"name", "dtype", "device", "reference_s", "ours_s", "ratio", "peak_gib"}
     assert calls == [(name, dtype) for dtype in (torch.float32, torch.bfloat16) for name in ("reference", "ours")]
     assert "| case | float32 | 6 | 4 | 1.50 |" in capsys.readouterr().out
+
+
+def test_cards_run_one_part_at_a_time_and_tell_what_does_not_fit(monkeypatch):
+    caps, device = [], torch.device("cpu")
+
+    def part(gib):
+        def ours():
+            if caps[-1] * 80 < gib:
+                raise torch.OutOfMemoryError("too small")
+            return torch.zeros(1)
+
+        return run.Pair("part", torch.float32, ours, ours, nn.Linear(1, 1))
+
+    properties = type("Properties", (), {"total_memory": 80 * 2**30})
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda share, device: caps.append(share))
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(run.machine, "seconds", lambda function, device: (function(), 2.0)[1])
+    lines = run.cards([part(4), part(10)], [8, 12, 160], device).splitlines()
+    assert lines[2:] == ["| 8 | out of memory |", "| 12 | 4 |", "| 160 | 4 |"]
+    assert caps == [0.1, 0.15, 1.0, 1.0], "at most the whole card, and the cap is lifted at the end"
+
+
+def test_cards_need_a_gpu(capsys):
+    with pytest.raises(SystemExit):
+        run.main(["--cards", "8", "--device", "cpu"])
+    assert "NVIDIA" in capsys.readouterr().err
