@@ -1,6 +1,7 @@
 """The reference formulation computes what ours computes, and the comparison measures both."""
 
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -115,6 +116,24 @@ def test_rows_compare_each_dtype_and_ours_in_bfloat16_with_the_reference_in_floa
     assert set(rows[0]) == {"name", "dtype", "device", "reference_s", "ours_s", "ratio", "peak_gib"}
     assert calls == [(name, dtype) for dtype in (torch.float32, torch.bfloat16) for name in ("reference", "ours")]
     assert "| case | float32 | 6 | 4 | 1.50 |" in capsys.readouterr().out
+
+
+def test_a_scene_is_drawn_rendered_and_decoded_by_both(monkeypatch):
+    grid: dict[str, Any] = {
+        "hidden": 32, "depth": 1, "heads": 2, "token_dim": 8, "ray_map": SIDE * RAYS, "ray_patch": RAYS
+    }  # fmt: skip
+    monkeypatch.setattr(run, "GeneratorConfig", lambda: GeneratorConfig(**grid, tokens=6, latent_channels=5))
+    monkeypatch.setattr(run, "DecoderConfig", lambda: DecoderConfig(**grid, latent_channels=16))
+    weights = random_weights(videodc_shapes(SMALL_VIDEODC))
+    monkeypatch.setattr(
+        run, "random_autoencoder", lambda name, dtype, device: VideoDcAutoencoder(weights, SMALL_VIDEODC, dtype)
+    )
+    with torch.no_grad():
+        (pair,) = run.scene(run.Settings(torch.device("cpu"), quick=False, seconds=0))
+        assert pair.name == "2 guided SceneGen steps, then 32 frames in 2 steps, decoded"
+        frames = pair.ours()
+        torch.testing.assert_close(pair.reference(), frames, atol=0.05, rtol=0)
+    assert frames.shape == (1, 32, 3, 8, 8) and frames.std() > 0.01
 
 
 def test_cards_run_one_part_at_a_time_and_tell_what_does_not_fit(monkeypatch):
