@@ -8,14 +8,16 @@ from torch import nn
 
 from scenetok_core.camera import ray_map
 from scenetok_core.splines import rotation_about
-from scenetok_core.types import Cameras
-from training.extras import LeftOut
+from scenetok_core.types import Cameras, Views
+from tests import small
+from training.cases import Case
+from training.extras import Extras, LeftOut
 from training.measures.availability import UnavailableError, require_hub_file, require_module
 from training.measures.calibration import calibration, prediction_error_factor, rank_correlation
 from training.measures.depth import depth_errors
 from training.measures.flicker import flicker, second_difference
 from training.measures.perceptual import FrechetDistance, Lpips
-from training.measures.pose_estimators import SiftEstimator, VggtEstimator, choose_estimator
+from training.measures.pose_estimators import PoseEstimate, SiftEstimator, VggtEstimator, choose_estimator
 from training.measures.pose_search import OffsetGrid, OffsetSearch, offset_cameras
 from training.measures.poses import (
     FAILED_DEGREES,
@@ -27,6 +29,7 @@ from training.measures.poses import (
     trajectory_errors,
 )
 from training.protocol import PROTOCOLS
+from training.scores import GENERATED, Scores
 
 X, Y, Z = torch.eye(3)
 
@@ -135,22 +138,39 @@ def test_the_offset_of_a_picture_is_found():
     assert search.match(wall(offset)[0], within_degrees=8).degrees <= 8 * math.sqrt(2)
 
 
-@pytest.mark.parametrize("size", [256])
-def test_sift_finds_the_poses_of_true_pictures(size):
-    pytest.importorskip("cv2", reason="needs opencv-python-headless (extra eval)")
+@pytest.fixture(scope="module")
+def walk():
+    """Three frames of a walk through a room, large enough for feature points."""
     protocol = PROTOCOLS["tiny"]
-    rooms = protocol.rooms(size, 12)
+    rooms = protocol.rooms(SiftEstimator.smallest_side, 12)
     room = rooms.scenes(protocol.first_seed, 1)
-    walk = rooms.walk(room, protocol.first_seed)
-    walk = walk.replace(c2w=walk.c2w[:, :3], K=walk.K[:, :3])
-    rgb, c2w = rooms.render(room, walk)[0][0], walk.c2w[0]
-    found = SiftEstimator().estimate(rgb, walk.K[0])
+    cameras = rooms.walk(room, protocol.first_seed)
+    cameras = cameras.replace(c2w=cameras.c2w[:, :3], K=cameras.K[:, :3])
+    return Views(rooms.render(room, cameras)[0][0], cameras.replace(c2w=cameras.c2w[0], K=cameras.K[0]))
+
+
+def test_sift_finds_the_poses_of_true_pictures(walk):
+    pytest.importorskip("cv2", reason="needs opencv-python-headless (extra eval)")
+    rgb, c2w, K = walk.rgb, walk.cameras.c2w, walk.cameras.K
+    found = SiftEstimator().estimate(rgb, K)
     assert found.c2w is None and found.relative.shape == (3, 4, 4)
     assert pose_auc(relative_pose_errors(found.relative, c2w, signed=True), 30) > 0.6
-    again = SiftEstimator().estimate(rgb, walk.K[0])
+    again = SiftEstimator().estimate(rgb, K)
     assert torch.equal(found.relative, again.relative)
-    blank = SiftEstimator().estimate(torch.full_like(rgb, 0.5), walk.K[0])
+    blank = SiftEstimator().estimate(torch.full_like(rgb, 0.5), K)
     assert relative_pose_errors(blank.relative, c2w).tolist() == [FAILED_DEGREES] * 3
+
+
+def test_what_posed_pairs_cannot_tell_is_left_out(walk):
+    pytest.importorskip("cv2", reason="needs opencv-python-headless (extra eval)")
+    left_out, scores = LeftOut(), Scores()
+    extras = Extras(("sample",), SiftEstimator.smallest_side, torch.device("cpu"), left_out)
+    extras.add(scores, Case("walk", 0, walk, walk), {"sample": walk.rgb}, {})
+    figures = extras.figures(scores)
+    if figures["tps_poses_by"] != "SIFT":
+        pytest.skip("VGGT is installed and tells everything")
+    assert figures["sample_tps_auc_30"] == figures["truth_tps_auc_30"] > 0.6
+    assert "pairs" in left_out["ATE_r, ATE_t"]
 
 
 def test_small_pictures_have_no_estimator_and_the_reason_names_what_is_missing():
@@ -263,21 +283,61 @@ def test_the_frechet_distance_of_shifted_colours_is_the_squared_shift():
         lonely.compute()
 
 
-def test_lpips_is_zero_for_equal_pictures_and_grows_with_noise():
+@pytest.fixture(scope="module")
+def random_lpips():
     """With random weights, because the trained ones are not part of the package."""
     lpips = pytest.importorskip("lpips", reason="needs lpips (extra eval)")
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        measure = Lpips(lpips.LPIPS(net="alex", pnet_rand=True, verbose=False))
+        return Lpips(lpips.LPIPS(net="alex", pnet_rand=True, verbose=False))
+
+
+def test_lpips_is_zero_for_equal_pictures_and_grows_with_noise(random_lpips):
     truth = torch.rand(18, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     weak, strong = ((truth + share * noise(*truth.shape)).clamp(0, 1) for share in (0.05, 0.5))
-    assert measure(truth, truth).tolist() == [0] * 18
-    assert (measure(strong, truth) > measure(weak, truth)).all()
+    assert random_lpips(truth, truth).tolist() == [0] * 18
+    assert (random_lpips(strong, truth) > random_lpips(weak, truth)).all()
+
+
+class Oracle:
+    """Poses pictures by knowing the answer, in a frame and a unit of its own."""
+
+    name, smallest_side, poses_trajectories = "oracle", 1, True
+
+    def __init__(self, c2w):
+        world = torch.eye(4).double()
+        world[:3, :3] = turned(X, 50)[0]
+        self.c2w = world @ c2w.double()
+        self.c2w[:, :3, 3] *= 7
+
+    def estimate(self, rgb, K):
+        return PoseEstimate(relative_of(self.c2w), self.c2w)
+
+
+def test_figures_of_everything_that_is_at_hand(random_lpips, monkeypatch):
+    pytest.importorskip("torchmetrics", reason="needs torchmetrics (extra eval)")
+    truth = small.views(4, (64, 64))
+    monkeypatch.setattr(Lpips, "load", lambda device: random_lpips)
+    monkeypatch.setattr(FrechetDistance, "load", lambda device: FrechetDistance(MeanColour(), device))
+    monkeypatch.setattr("training.extras.choose_estimator", lambda side, device: Oracle(truth.cameras.c2w))
+    left_out, scores = LeftOut(), Scores()
+    extras = Extras(("sample", GENERATED), 64, torch.device("cpu"), left_out)
+    ours = {"sample": truth.rgb, GENERATED: truth.rgb * 0.5}
+    extras.add(scores, Case("small", 0, truth, truth), ours, {"nearest": truth.rgb.flip(0)})
+    figures = extras.figures(scores)
+    assert left_out == {}
+    assert figures["sample_lpips"] == 0 < figures["nearest_lpips"]
+    assert figures["sample_rfid"] == pytest.approx(0, abs=1e-3)
+    assert figures["generated_gfid"] > 100 and "generated_rfid" not in figures
+    assert figures["sample_tps_auc_5"] == pytest.approx(1, abs=1e-3)
+    assert figures["truth_ate_rotation_degrees"] == pytest.approx(0, abs=1e-3)
+    assert figures["truth_ate_translation"] == pytest.approx(0, abs=1e-3)
+    assert figures["tps_poses_by"] == "oracle"
 
 
 def test_what_is_missing_is_named_and_never_downloaded(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    with pytest.raises(UnavailableError, match=r"no_such_package: pip install .*\[eval\]"):
+    with pytest.raises(UnavailableError, match=r"no_such_package: pip install -e .*\[eval\]"):
         require_module("no_such_package")
     with pytest.raises(UnavailableError, match=r"no_such\.pth in .*: python -c 'import this' downloads them"):
         require_hub_file("no_such.pth", "import this")

@@ -261,7 +261,7 @@ class Evaluation:
     def _flicker_figures(self) -> Figures:
         figures = _means(self.scores, ("truth_second_difference", *(f"{method}_flicker" for method in OURS)))
         if not figures:
-            self.left_out["flicker"] = "needs targets that follow each other evenly, at least three"
+            self.left_out["flicker"] = "needs targets that are consecutive frames, at least three"
         return figures
 
 

@@ -49,9 +49,12 @@ class Extras:
     def __init__(self, methods: Sequence[str], side: int, device: torch.device, left_out: LeftOut) -> None:
         self.left_out = left_out
         self._lpips = left_out.attempt("LPIPS", lambda: Lpips.load(device))
-        fid = left_out.attempt("rFID, gFID", lambda: FrechetDistance.load(device))
+        self._fid_name = "rFID, gFID" if GENERATED in methods else "rFID"
+        fid = left_out.attempt(self._fid_name, lambda: FrechetDistance.load(device))
         self._fids = {} if fid is None else {method: fid.twin() for method in methods}
         self._estimator = left_out.attempt("TPS, ATE_r, ATE_t", lambda: choose_estimator(side, device))
+        if self._estimator is not None and not self._estimator.poses_trajectories:
+            left_out["ATE_r, ATE_t"] = f"need VGGT, which poses all views together; {self._estimator.name} poses pairs"
 
     def add(self, scores: Scores, case: Case, ours: Mapping[str, Tensor], baselines: Mapping[str, Tensor]) -> None:
         """Measure the pictures [T, 3, H, W] of a case, by method."""
@@ -70,13 +73,20 @@ class Extras:
         names = [name for name in scores.values if name.endswith(("_lpips", "_ate_rotation", "_ate_translation"))]
         figures: Figures = {name.replace("_ate_rotation", "_ate_rotation_degrees"): scores.mean(name) for name in names}
         for method, fid in self._fids.items():
-            distance = self.left_out.attempt("rFID, gFID", fid.compute)
+            distance = self.left_out.attempt(self._fid_name, fid.compute)
             if distance is not None:
                 figures[f"{method}_gfid" if method == GENERATED else f"{method}_rfid"] = distance
-        for name in [name for name in scores.values if name.endswith("_tps_error")]:
+        return figures | self._pose_figures(scores)
+
+    def _pose_figures(self, scores: Scores) -> Figures:
+        if self._estimator is None:
+            return {}
+        errors = [name for name in scores.values if name.endswith("_tps_error")]
+        if not errors:
+            self.left_out["TPS"] = "needs scenes with at least two targets"
+        figures: Figures = {"tps_poses_by": self._estimator.name}
+        for name in errors:
             figures |= auc_figures(scores, name, name.replace("_error", "_auc"))
-        if self._estimator is not None:
-            figures["tps_poses_by"] = self._estimator.name
         return figures
 
 

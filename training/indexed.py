@@ -29,9 +29,9 @@ class IndexEntry:
 
     @property
     def is_path(self) -> bool:
-        """Whether the targets are a video: at least three frames, evenly spaced in time."""
-        steps = {b - a for a, b in zip(self.target, self.target[1:], strict=False)}
-        return len(self.target) >= _FEWEST_FOR_PATH and len(steps) == 1 and steps.pop() > 0
+        """Whether the targets are a video: at least three frames that follow each other."""
+        first = self.target[0]
+        return len(self.target) >= _FEWEST_FOR_PATH and self.target == tuple(range(first, first + len(self.target)))
 
 
 class PosedVideo(Protocol):

@@ -46,7 +46,7 @@ def table(figures: Figures) -> str:
 
 def left_out_list(left_out: Mapping[str, str], scenes: Mapping[str, str]) -> str:
     """Measures and scenes that are missing from the figures, with the reason; empty when nothing is."""
-    lines = [f"- {name}: {reason}" for name, reason in (left_out | scenes).items()]
+    lines = [f"- {name}: {reason}" for name, reason in {**left_out, **scenes}.items()]
     return "\n".join(["Left out:", "", *lines]) if lines else ""
 
 

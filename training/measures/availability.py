@@ -8,7 +8,7 @@ from types import ModuleType
 
 import torch
 
-EVAL_EXTRA = 'pip install "scenetok[eval]"'
+EVAL_EXTRA = "pip install -e '.[eval]' in the folder of this repository"
 
 
 class UnavailableError(RuntimeError):

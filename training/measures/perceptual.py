@@ -77,7 +77,7 @@ class FrechetDistance:
         """
         require_module("torchmetrics.image.fid")
         require_module("torch_fidelity")
-        fetch = f"from torchmetrics.image.fid import *; FrechetInceptionDistance({_INCEPTION_FEATURES})"
+        fetch = f"from torchmetrics.image.fid import FrechetInceptionDistance as FID; FID({_INCEPTION_FEATURES})"
         require_hub_file(_INCEPTION, fetch)
         return cls(_INCEPTION_FEATURES, device)
 

@@ -34,6 +34,7 @@ class PoseEstimator(Protocol):
 
     name: str
     smallest_side: int  # pixels below which its answers mean little
+    poses_trajectories: bool  # whether it poses all views together
 
     def estimate(self, rgb: Tensor, K: Tensor) -> PoseEstimate:
         """Pose pictures [T, 3, H, W] in [0, 1] with intrinsics [T, 3, 3] divided by width and height."""
@@ -52,6 +53,7 @@ class SiftEstimator:
 
     name = "SIFT"
     smallest_side = 256
+    poses_trajectories = False
 
     def __init__(self) -> None:
         self._cv: Any = require_module("cv2")
@@ -110,6 +112,7 @@ class VggtEstimator:
 
     name = "VGGT"
     smallest_side = 1
+    poses_trajectories = True
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
         install = "pip install a checkout of github.com/facebookresearch/vggt"
