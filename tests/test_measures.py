@@ -108,6 +108,12 @@ def test_a_straight_walk_does_not_hide_a_turned_frame():
     assert errors.rotation_degrees == pytest.approx(0, abs=1e-5)
 
 
+def test_a_mirrored_trajectory_is_another_one():
+    centres = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
+    mirrored = poses((centres * torch.tensor([-1, 1, 1])).tolist())
+    assert trajectory_errors(mirrored, poses(centres.tolist())).translation > 0.3
+
+
 def test_known_errors_of_trajectories():
     corners = [[1, 1, 0], [-1, 1, 0], [1, -1, 0], [-1, -1, 0]]
     flat = [[x, 0, 0] for x, _, _ in corners]
@@ -126,6 +132,20 @@ def wall(cameras):
     origins, directions = ray_map(cameras.c2w, cameras.K, (24, 24))
     points = origins + directions * ((3 - origins[:, 2:]) / directions[:, 2:])
     return 0.5 + 0.5 * torch.sin(points * torch.tensor([3.0, 4.0, 1.0])[:, None, None])
+
+
+def test_offsets_are_those_of_the_camera_and_not_of_the_world():
+    c2w = torch.eye(4)
+    c2w[:3, :3], c2w[:3, 3] = turned(Y, 90)[0].float(), torch.tensor([1.0, 2, 3])
+    camera = Cameras(c2w[None], torch.eye(3)[None])
+    tilt, turn, right, down, forward = offset_cameras(camera, OffsetGrid((10.0,), (0.5,)))
+    for moved, axis in zip((right, down, forward), range(3), strict=True):
+        assert torch.allclose(moved.centers[0], camera.centers[0] + 0.5 * c2w[:3, axis])
+        assert torch.allclose(moved.c2w[0, :3, :3], c2w[:3, :3])
+    for rotated, axis in ((tilt, 0), (turn, 1)):
+        assert torch.allclose(rotated.centers, camera.centers)
+        assert torch.allclose(rotated.c2w[0, :3, axis], c2w[:3, axis])
+        assert float(rotation_angles(rotated.c2w[0, :3, :3], c2w[:3, :3])) == pytest.approx(10, rel=1e-4)
 
 
 def test_the_offset_of_a_picture_is_found():
