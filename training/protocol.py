@@ -6,17 +6,18 @@ some input, so that the inputs determine the answer.
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from scenetok_core.baselines import thumbnail
+from scenetok_core.trajectories import follow
 from scenetok_core.types import Cameras, Views
-from training.baselines import reproject
+from training.baselines import METRE, reproject, warp
+from training.cases import Case
 from training.data.dice import Dice
 from training.data.loader import HELD_OUT_SEEDS
 from training.data.rooms import Rooms, RoomsConfig
@@ -25,7 +26,7 @@ from training.data.walks import clearance, look
 
 _STREAM = 5  # of `Dice`; the rooms use the lower ones
 _SPARE_SEEDS = 8
-_FINGERPRINT_SIDE = 4
+_PATH_FRAMES, _PATH_SMOOTHING = 24, 0.05  # of the smooth path along the inputs
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,16 @@ class Protocol:
 
 
 PROTOCOLS = {"tiny": Protocol("tiny")}
+
+
+@dataclass(frozen=True)
+class _Passed:
+    """What `RoomsBenchmark.figures` needs of a scene."""
+
+    seed: int
+    visible: Tensor
+    tried: int
+    accepted: int
 
 
 @dataclass(frozen=True)
@@ -172,15 +183,56 @@ def _accept(
     return [(rgb[i], depth[i], cameras.c2w[i], share[i]) for i in position], position
 
 
-def fingerprint(scenes: Iterable[HeldOutScene]) -> str:
-    """Eight hex digits that identify cameras and pictures: figures with equal ones may be compared.
+class RoomsBenchmark:
+    """The scenes of a protocol as cases, with all that is known of a procedural world."""
 
-    Rounded to a thousandth of a metre, a focal length and, for thumbnails, a twentieth of the brightness.
-    """
-    digest = hashlib.sha256()
-    for scene in scenes:
-        for views in (scene.inputs, scene.targets):
-            small = thumbnail(views.rgb, _FINGERPRINT_SIDE)
-            for values, unit in ((views.cameras.c2w, 1e-3), (views.cameras.K, 1e-3), (small, 5e-2)):
-                digest.update((values / unit).round().to(torch.int32).numpy().tobytes())
-    return digest.hexdigest()[:8]
+    def __init__(self, protocol: Protocol, rooms: Rooms) -> None:
+        self.protocol, self.rooms, self.name = protocol, rooms, protocol.name
+        self._passed: list[_Passed] = []
+
+    def __len__(self) -> int:
+        return self.protocol.scenes
+
+    def cases(self) -> Iterator[Case]:
+        """All scenes of the protocol."""
+        self._passed = []
+        for scene in held_out_scenes(self.protocol, self.rooms):
+            self._passed.append(_Passed(scene.seed, scene.visible, scene.tried, scene.accepted))
+            yield self.case(scene)
+
+    def case(self, scene: HeldOutScene) -> Case:
+        """One scene with its warp, its visible pixels, its world and a smooth path through it."""
+        inputs, targets, tolerance = scene.inputs, scene.targets, self.protocol.depth_tolerance
+        reprojection = reproject(targets.cameras, scene.target_depth, inputs.cameras, scene.input_depth)
+
+        def world(cameras: Cameras) -> Tensor:
+            return self.rooms.render(scene.room, cameras.replace(c2w=cameras.c2w[None], K=cameras.K[None]))[0][0]
+
+        def path() -> Views:
+            cameras = follow(inputs.cameras, _PATH_FRAMES, smoothing=_PATH_SMOOTHING)
+            return Views(world(cameras), cameras)
+
+        return Case(
+            name=f"seed {scene.seed}",
+            seed=scene.seed,
+            inputs=inputs,
+            targets=targets,
+            radian_length=METRE,
+            baselines={"warp": warp(inputs, targets.cameras, reprojection, tolerance)},
+            seen=reprojection.visible(tolerance),
+            world=world,
+            path=path,
+        )
+
+    def figures(self) -> dict[str, Any]:
+        """Seeds without usable cameras, visible share of the target pixels, rejected share of the candidates."""
+        tried, accepted = (sum(getattr(scene, name) for scene in self._passed) for name in ("tried", "accepted"))
+        return {
+            "skipped_seeds": self._passed[-1].seed - self.protocol.first_seed + 1 - len(self._passed),
+            "visible_share": float(torch.cat([scene.visible for scene in self._passed]).mean()),
+            "rejected_share": 1 - accepted / tried,
+        }
+
+    def left_out(self) -> dict[str, str]:
+        """Nothing: seeds without usable cameras are counted in `figures`."""
+        return {}

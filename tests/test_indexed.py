@@ -1,0 +1,145 @@
+"""Evaluation indices of real captures, with the small captures of every format."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from scenetok_core.types import Views
+from tests import small
+from tests.captures import NAMES, write_camera_folder, write_colmap_text
+from training.evaluate import main
+from training.indexed import IndexBenchmark, IndexEntry, captures_in, read_index
+
+SIDE = small.IMAGE
+ENTRY = {"context": [0, 2], "target": [1]}
+
+
+def write(path, content):
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+@pytest.fixture
+def data(tmp_path):
+    folder = tmp_path / "data"
+    write_camera_folder(folder / "first")
+    write_colmap_text(folder / "second")
+    return folder
+
+
+def test_an_index_names_frames_and_scenes_to_skip(tmp_path):
+    entries = {"a": {**ENTRY, "overlap": 0.5}, "b": None}
+    assert read_index(write(tmp_path / "index.json", entries)) == {"a": IndexEntry((0, 2), (1,)), "b": None}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "no readable JSON"),
+        ([ENTRY], "object from scene names to frames, got a list"),
+        ({}, "names no scene to measure"),
+        ({"a": None}, r"names no scene to measure \(1 entries"),
+        ({"a": [0, 1]}, "scene a must be .* or null"),
+        ({"a": {"context": [0]}}, "'target' of scene a must be a list of frame numbers"),
+        ({"a": {"context": [], "target": [1]}}, "'context' of scene a"),
+        ({"a": {"context": [0, -1], "target": [1]}}, "'context' of scene a"),
+        ({"a": {"context": [0, True], "target": [1]}}, "'context' of scene a"),
+        ({"a": {"context": [0], "target": ["1"]}}, "'target' of scene a"),
+    ],
+)
+def test_a_broken_index_is_explained(tmp_path, content, message):
+    with pytest.raises(ValueError, match=message):
+        read_index(write(tmp_path / "index.json", content))
+
+
+def test_a_missing_index_is_explained(tmp_path):
+    with pytest.raises(ValueError, match="no readable JSON"):
+        read_index(tmp_path / "none.json")
+
+
+def test_the_frames_are_those_of_the_index(data):
+    index = {"first": IndexEntry((2, 0), (1,)), "skipped": None, "second": IndexEntry((0,), (2, 1))}
+    benchmark = IndexBenchmark("test", index, captures_in(data), SIDE)
+    assert len(benchmark) == 2
+    first, second = benchmark.cases()
+    assert first.inputs.cameras.names == (NAMES[2], NAMES[0]) and first.targets.cameras.names == (NAMES[1],)
+    assert second.targets.cameras.names == (NAMES[2], NAMES[1])
+    assert first.inputs.rgb.shape == (2, 3, SIDE, SIDE)
+    assert (first.name, first.seed, second.name, second.seed) == ("first", 0, "second", 2)
+    assert benchmark.figures() == {"scenes_skipped_by_index": 1, "scenes_unreadable": 0}
+
+
+def test_scenes_that_cannot_be_read_are_left_out_and_named(data):
+    index = {
+        "missing": IndexEntry((0,), (1,)),
+        "../data/first": IndexEntry((0,), (1,)),
+        "../elsewhere": IndexEntry((0,), (1,)),
+        "first": IndexEntry((0,), (3,)),
+        "second": IndexEntry((0,), (1,)),
+    }
+    benchmark = IndexBenchmark("test", index, captures_in(data), SIDE)
+    assert [case.name for case in benchmark.cases()] == ["../data/first", "second"]
+    reasons = benchmark.left_out()
+    assert set(reasons) == {"missing", "../elsewhere", "first"}
+    assert "no such capture" in reasons["missing"]
+    assert "not inside" in reasons["../elsewhere"]
+    assert "asks for frame 3, counted from 0, and there are 3" in reasons["first"]
+    assert [case.name for case in IndexBenchmark("test", index, captures_in(data), SIDE, 1).cases()] == [
+        "../data/first"
+    ]
+
+
+def test_no_readable_scene_is_an_error(data):
+    benchmark = IndexBenchmark("test", {"missing": IndexEntry((0,), (1,))}, captures_in(data), SIDE)
+    with pytest.raises(ValueError, match="none of the 1 scenes of test can be read; missing: no such capture"):
+        list(benchmark.cases())
+    with pytest.raises(ValueError, match=r"data folder .* does not exist"):
+        captures_in(data / "none")
+
+
+class Memory:
+    """A `PosedVideo` of another origin."""
+
+    name = "memory"
+
+    def __init__(self):
+        self.views = small.views(6)
+        self.cameras = self.views.cameras
+
+    def frames(self, indices, size):
+        assert size == SIDE
+        return self.views[list(indices)]
+
+
+def test_any_source_of_posed_videos_will_do_and_consecutive_frames_are_a_path():
+    videos = {"memory": Memory()}
+    index = {
+        "memory": IndexEntry((0, 5), (1, 2, 3)),
+        "unknown": IndexEntry((0,), (1,)),
+    }
+    benchmark = IndexBenchmark("test", index, videos.__getitem__, SIDE)
+    (case,) = benchmark.cases()
+    assert benchmark.left_out() == {"unknown": "not in the data"}
+    assert case.path is not None
+    path = case.path()
+    assert isinstance(path, Views) and torch.equal(path.rgb, videos["memory"].views.rgb[1:4])
+    for target in ((1, 3, 5), (1, 2), (3, 2, 1), (2, 2, 2)):
+        assert not IndexEntry((0,), target).is_path
+
+
+def test_an_index_is_evaluated_from_the_command_line(data, tmp_path, capsys):
+    entries = {"first": ENTRY, "absent": ENTRY, "second": {"context": [0, 2], "target": [0, 1, 2]}, "null": None}
+    index, target, report = write(tmp_path / "re10k.json", entries), tmp_path / "out.json", tmp_path / "out.md"
+    options = ["--json", str(target), "--checkpoint", str(small.checkpoint(tmp_path)), "--markdown", str(report)]
+    assert main(["--index", str(index), "--data", str(data), *options]) == 0
+    figures = json.loads(target.read_text())
+    assert (figures["protocol"], figures["scenes"], figures["targets"]) == ("re10k", 2, 4)
+    assert (figures["scenes_unreadable"], figures["scenes_skipped_by_index"]) == (1, 1)
+    assert all(math.isfinite(value) for value in figures.values() if not isinstance(value, str))
+    assert {"posterior_mean_psnr", "nearest_psnr", "permutation_max_difference", "sample_flicker"} < set(figures)
+    assert "posterior_mean_gap_closed" not in figures  # nobody knows the depth
+    for text in (report.read_text(), capsys.readouterr().out):
+        assert "- absent: no such capture" in text
+        assert "- pose offsets: need a world" in text

@@ -1,0 +1,309 @@
+"""The measuring that all protocols share: a model's renderings of cases, beside simple baselines."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from scenetok_core.baselines import thumbnail
+from scenetok_core.generation import SceneGenerator
+from scenetok_core.metrics import psnr
+from scenetok_core.pipeline import SceneTok
+from scenetok_core.sheets import evenly_spread
+from scenetok_core.types import Cameras, SceneTokens, Views
+from scenetok_core.uncertainty import render_uncertainty
+from training.cases import Benchmark, Case, Fingerprint
+from training.extras import Extras, LeftOut, auc_figures
+from training.measures.calibration import Calibration, calibration, prediction_error_factor, rank_correlation
+from training.measures.flicker import flicker, second_difference
+from training.measures.pose_search import OffsetSearch
+from training.scores import GENERATED, OURS, Figures, Scores, summarise
+
+_SCALES = (0.01, 100.0)
+_NARROW_DEGREES = 8.0  # of the pose error; the AUC takes all offsets
+_BYTES_PER_NUMBER = 2  # of stored tokens
+_MIB = 2**20
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How much is measured, beyond pictures of all cases.
+
+    The first cases are taken, so that figures of the same number of cases compare.
+    """
+
+    sweep: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)  # shares of the tokens
+    invariance_cases: int = 8
+    spread_cases: int = 8  # of which uncertainty is calibrated
+    spread_samples: int = 4
+    spread_targets: int = 4  # evenly spread ones of each of these cases
+    path_cases: int = 4  # of which flicker is measured
+    sheet_cases: int = 6
+    generator_views: int = 1  # first inputs that a scene generator is given
+
+
+@dataclass
+class Evaluation:
+    """A model under measurement: scores, timings and checks over the cases seen so far."""
+
+    model: SceneTok
+    benchmark: Benchmark
+    settings: Settings = field(default_factory=Settings)
+    generator: SceneGenerator | None = None  # draws scenes that the model renders
+    scores: Scores = field(default_factory=Scores)
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+    differences: dict[str, float] = field(default_factory=dict)
+    rows: list[tuple[str, Tensor]] = field(default_factory=list)  # of the contact sheet
+    spreads: list[tuple[Tensor, Tensor]] = field(default_factory=list)  # predicted and found errors of pixels
+    cases: int = 0
+    targets: int = 0
+    left_out: LeftOut = field(default_factory=LeftOut)
+    _fingerprint: Fingerprint = field(default_factory=Fingerprint)
+
+    def __post_init__(self) -> None:
+        self.left_out["depth"] = "the model renders none"
+        if self.generator is None:
+            self.left_out["gFID"] = "needs a scene generator: --generator FILE"
+        methods = OURS if self.generator is None else (*OURS, GENERATED)
+        self._extras = Extras(methods, self.model.config.image_size, self.model.device, self.left_out)
+
+    def measure(self, case: Case) -> None:
+        """Encode and render one case, score it beside the baselines."""
+        index, truth, settings = self.cases, case.targets.rgb, self.settings
+        self.cases, self.targets = self.cases + 1, self.targets + len(truth)
+        self._fingerprint.update(case.inputs, case.targets)
+        tokens, took = _timed(lambda: self.model.encode(case.inputs))
+        self.seconds.setdefault("encode", []).append(took)
+        ours = {}
+        for method, steps in zip(OURS, (1, None), strict=True):
+            ours[method], took = _timed(lambda steps=steps: self._render(tokens, case, steps))
+            self.seconds.setdefault(method, []).append(took / len(truth))
+        if self.generator is not None:
+            ours[GENERATED] = self._generate(self.generator, case)
+        for method, pictures in ours.items():
+            self.scores.add_pictures(method, pictures, truth)
+        baselines = self.scores.add_baselines(case)
+        self._sweep(tokens, case, ours["posterior_mean"])
+        self._follow(case, {**baselines, **ours})
+        self._extras.add(self.scores, case, ours, baselines)
+        if index < settings.invariance_cases:
+            self._check_invariances(tokens, case, ours["posterior_mean"])
+        if index < settings.spread_cases:
+            self._calibrate(tokens, case)
+        if index < settings.path_cases and case.path is not None:
+            self._flicker(tokens, case, case.path())
+        if index < settings.sheet_cases:
+            shown = {name: baselines[name] for name in ("nearest", "warp") if name in baselines}
+            self._show(case, {**ours, **shown})
+
+    def _render(self, tokens: SceneTokens, case: Case, steps: int | None = 1, cameras: Cameras | None = None) -> Tensor:
+        noise = torch.Generator().manual_seed(case.seed)
+        cameras = case.targets.cameras if cameras is None else cameras
+        return self.model.render(tokens, cameras, steps=steps, generator=noise)
+
+    def _generate(self, generator: SceneGenerator, case: Case) -> Tensor:
+        """Targets of a scene drawn from the first inputs; how it shows these is scored beside their own thumbnail."""
+        views = case.inputs[list(range(min(self.settings.generator_views, len(case.inputs))))]
+        noise = torch.Generator().manual_seed(case.seed)
+        tokens, took = _timed(lambda: generator.generate(views, case.targets.cameras, self.model, generator=noise))
+        self.seconds.setdefault(GENERATED, []).append(took)
+        again = self._render(tokens, case, None, views.cameras)
+        self.scores.add("conditioning_psnr", psnr(again, views.rgb))
+        self.scores.add("conditioning_thumbnail_8_psnr", psnr(thumbnail(views.rgb, 8), views.rgb))
+        return self._render(tokens, case, None)
+
+    def _sweep(self, tokens: SceneTokens, case: Case, complete: Tensor) -> None:
+        count = len(tokens.tokens)
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(case.seed))
+        for share in self.settings.sweep:
+            kept = torch.zeros(count, dtype=torch.bool)
+            kept[order[: max(1, round(share * count))]] = True
+            made = complete if share == 1 else self._render(tokens.replace(mask=kept), case)
+            self.scores.add(f"tokens_{share:.0%}", psnr(made, case.targets.rgb))
+
+    def _follow(self, case: Case, pictures: Mapping[str, Tensor]) -> None:
+        """How far the pose that a picture matches best is from the one asked for, for one target.
+
+        Within the narrow range a flat picture scores about 9 degrees.
+        """
+        if case.world is None:
+            return
+        search = OffsetSearch.around(case.targets.cameras[[0]], case.world)
+        for method, made in pictures.items():
+            wide, narrow = search.match(made[0]), search.match(made[0], within_degrees=_NARROW_DEGREES)
+            self.scores.add(f"{method}_pose_error", torch.tensor([narrow.degrees]))
+            self.scores.add(f"{method}_pose_offset", torch.tensor([wide.degrees]))
+            self.scores.add(f"{method}_pose_moved", torch.tensor([wide.units]))
+
+    def _check_invariances(self, tokens: SceneTokens, case: Case, expected: Tensor) -> None:
+        order = torch.randperm(len(tokens.tokens), generator=torch.Generator().manual_seed(case.seed))
+        self._note("permutation", self._render(tokens.replace(tokens=tokens.tokens[order]), case) - expected)
+        for factor in _SCALES:
+            inputs, targets = (_scaled(cameras, factor) for cameras in (case.inputs.cameras, case.targets.cameras))
+            scaled = self.model.encode(Views(case.inputs.rgb, inputs))
+            self._note(f"scale_{factor:g}", self._render(scaled, case, cameras=targets) - expected)
+
+    def _note(self, name: str, difference: Tensor) -> None:
+        self.differences[name] = max(self.differences.get(name, 0.0), float(difference.abs().max()))
+
+    def _calibrate(self, tokens: SceneTokens, case: Case) -> None:
+        """Spread of samples and error of their mean, pixel by pixel."""
+        samples = self.settings.spread_samples
+        chosen = evenly_spread(torch.arange(len(case.targets)), self.settings.spread_targets)
+        truth = case.targets[chosen]
+        mean, spread = render_uncertainty(self.model, tokens, truth.cameras, samples, seed=case.seed)
+        error = (mean - truth.rgb).square().mean(1).sqrt()
+        self.spreads.append((spread.flatten() * prediction_error_factor(samples), error.flatten()))
+        if case.seen is not None:
+            seen = case.seen[chosen]
+            self.scores.add("spread_seen", spread[seen])
+            self.scores.add("spread_unseen", spread[~seen])
+
+    def _flicker(self, tokens: SceneTokens, case: Case, path: Views) -> None:
+        self.scores.add("truth_second_difference", torch.tensor([second_difference(path.rgb)]))
+        for method, steps in zip(OURS, (1, None), strict=True):
+            frames = self._render(tokens, case, steps, path.cameras)
+            self.scores.add(f"{method}_flicker", torch.tensor([flicker(frames, path.rgb)]))
+
+    def _show(self, case: Case, pictures: Mapping[str, Tensor]) -> None:
+        self.rows += [(f"inputs, {case.name}", case.inputs.rgb), ("truth", case.targets.rgb)]
+        for method, made in pictures.items():
+            quality = float(psnr(made, case.targets.rgb).mean())
+            self.rows.append((f"{method.replace('_', ' ')}\n{quality:.1f} dB", made))
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """All pixels whose uncertainty was measured, in bins of their spread; None for none."""
+        return calibration(*self._pixels()) if self.spreads else None
+
+    def _pixels(self) -> tuple[Tensor, Tensor]:
+        spread, error = (torch.cat(parts) for parts in zip(*self.spreads, strict=True))
+        return spread, error
+
+    def figures(self) -> Figures:
+        """Everything measured, as one flat table; complete `left_out` at the same time."""
+        config, scores = self.model.config, self.scores
+        tokens = config.compressor.tokens * config.compressor.token_dim
+        return {
+            "protocol": self.benchmark.name,
+            "protocol_fingerprint": str(self._fingerprint),
+            "model": config.name,
+            "model_hash": self.model.hash,
+            "scenes": self.cases,
+            "targets": self.targets,
+            **self.benchmark.figures(),
+            **summarise(scores, config.image_size),
+            **self._extras.figures(scores),
+            **self._pose_figures(),
+            **self._sweep_figures(),
+            **{f"{name}_max_difference": value for name, value in self.differences.items()},
+            **self._uncertainty_figures(),
+            **self._flicker_figures(),
+            **self._generator_figures(),
+            "seconds_per_encode": statistics.median(self.seconds["encode"]),
+            **{f"seconds_per_frame_{method}": statistics.median(self.seconds[method]) for method in OURS},
+            **_memory(self.model.device),
+            "sample_steps": config.sampling.steps,
+            "parameters": sum(parameter.numel() for parameter in self.model.networks.parameters()),
+            "tokens_kib": tokens * _BYTES_PER_NUMBER / 1024,
+            "left_out": "; ".join(f"{measure} ({reason})" for measure, reason in self.left_out.items()),
+        }
+
+    def _pose_figures(self) -> Figures:
+        figures: Figures = {}
+        methods = [name.removesuffix("_pose_error") for name in self.scores.values if name.endswith("_pose_error")]
+        for method in methods:
+            figures[f"{method}_pose_error_degrees"] = self.scores.mean(f"{method}_pose_error")
+            figures |= auc_figures(self.scores, f"{method}_pose_offset", f"{method}_pose_auc")
+            figures[f"{method}_pose_error_units"] = self.scores.mean(f"{method}_pose_moved")
+        if not methods:
+            self.left_out["pose offsets"] = "need a world whose truth can be rendered from anywhere"
+        return figures
+
+    def _sweep_figures(self) -> Figures:
+        shares = self.settings.sweep
+        return {f"tokens_{share * 100:.0f}_percent_psnr": self.scores.mean(f"tokens_{share:.0%}") for share in shares}
+
+    def _uncertainty_figures(self) -> Figures:
+        if (bins := self.calibration) is None:
+            return {}
+        figures = _means(self.scores, ("spread_seen", "spread_unseen"))
+        figures["uncertainty_binned_error"] = bins.binned_error
+        correlation = self.left_out.attempt(
+            "rank correlation of uncertainty", lambda: rank_correlation(*self._pixels())
+        )
+        if correlation is not None:
+            figures["uncertainty_rank_correlation"] = correlation
+        return figures
+
+    def _generator_figures(self) -> Figures:
+        if self.generator is None:
+            return {}
+        return {
+            "generator": self.generator.config.name,
+            "generator_hash": self.generator.hash,
+            "generator_views": self.settings.generator_views,
+            "generator_steps": self.generator.config.sampling.steps,
+            **_means(self.scores, ("conditioning_psnr", "conditioning_thumbnail_8_psnr")),
+            "seconds_per_generated_scene": statistics.median(self.seconds[GENERATED]),
+        }
+
+    def _flicker_figures(self) -> Figures:
+        figures = _means(self.scores, ("truth_second_difference", *(f"{method}_flicker" for method in OURS)))
+        if not figures:
+            self.left_out["flicker"] = "needs targets that are consecutive frames, at least three"
+        return figures
+
+
+def evaluate(
+    model: SceneTok,
+    benchmark: Benchmark,
+    settings: Settings | None = None,
+    generator: SceneGenerator | None = None,
+    progress: bool = False,
+) -> Evaluation:
+    """Measure a model, and the scenes that a generator draws for it, on all cases of a benchmark."""
+    evaluation = Evaluation(model, benchmark, settings or Settings(), generator)
+    for case in tqdm(benchmark.cases(), desc="evaluate", unit="scene", total=len(benchmark), disable=not progress):
+        evaluation.measure(case)
+    return evaluation
+
+
+def _means(scores: Scores, names: Iterable[str]) -> Figures:
+    """Means of the values that were measured."""
+    return {name: scores.mean(name) for name in names if any(len(values) for values in scores.values.get(name, []))}
+
+
+def _timed(work: Callable[[], T]) -> tuple[T, float]:
+    began = time.perf_counter()
+    result = work()
+    return result, time.perf_counter() - began
+
+
+def _scaled(cameras: Cameras, factor: float) -> Cameras:
+    """The same cameras measured in another unit."""
+    c2w = cameras.c2w.clone()
+    c2w[:, :3, 3] *= factor
+    return cameras.replace(c2w=c2w)
+
+
+def _memory(device: torch.device) -> Figures:
+    """The most memory so far: of torch on a CUDA device, else of the process, where the system tells."""
+    if device.type == "cuda":
+        return {"peak_memory_mib": torch.cuda.max_memory_allocated(device) / _MIB}
+    try:
+        import resource
+    except ImportError:  # Windows
+        return {}
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, else KiB
+    return {"peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / _MIB}

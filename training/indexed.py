@@ -1,0 +1,193 @@
+"""Protocols on real captures: evaluation indices as pixelSplat, MVSplat and SceneTok publish them.
+
+A JSON object from scene names to `{"context": [frames to encode], "target": [frames to render]}`, null for scenes that
+are skipped; further keys of an entry are ignored. RealEstate10K, ACID and DL3DV-140 come in this form.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+from scenetok_core.captures import Capture, absolute, confined, open_capture
+from scenetok_core.types import Cameras, Views
+from training.cases import Case
+
+_FEWEST_FOR_PATH = 3
+
+
+@dataclass(frozen=True)
+class IndexEntry:
+    """Which frames of a scene are encoded and which are rendered."""
+
+    context: tuple[int, ...]
+    target: tuple[int, ...]
+
+    @property
+    def is_path(self) -> bool:
+        """Whether the targets are a video: at least three frames that follow each other."""
+        first = self.target[0]
+        return len(self.target) >= _FEWEST_FOR_PATH and self.target == tuple(range(first, first + len(self.target)))
+
+
+class PosedVideo(Protocol):
+    """Posed frames of one scene that stay where they are until they are asked for."""
+
+    @property
+    def name(self) -> str:
+        """Name of the scene."""
+        ...
+
+    @property
+    def cameras(self) -> Cameras:
+        """Cameras of all frames, in their order."""
+        ...
+
+    def frames(self, indices: Sequence[int], size: int) -> Views:
+        """Pictures [n, 3, size, size], resized to cover the square and cropped, with cameras that follow."""
+        ...
+
+
+OpenVideo = Callable[[str], PosedVideo]  # raises KeyError for a scene that is missing, ValueError for a broken one
+
+
+@dataclass(frozen=True)
+class CaptureVideo:
+    """A capture on disk as a `PosedVideo`, its views in the order of their names."""
+
+    name: str
+    capture: Capture
+
+    @property
+    def cameras(self) -> Cameras:
+        """See `PosedVideo`."""
+        return self.capture.cameras
+
+    def frames(self, indices: Sequence[int], size: int) -> Views:
+        """See `PosedVideo`."""
+        return self.capture.load(list(indices), size)
+
+
+def captures_in(folder: Path) -> OpenVideo:
+    """Scenes as captures of any format (`captures.SUPPORTED`) in `folder`, one folder for each, by its name.
+
+    No scene outside the folder is opened, whatever its name.
+
+    Raises:
+        ValueError: the folder does not exist.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"the data folder {folder} does not exist; expected one folder per scene in it")
+
+    def open_scene(name: str) -> CaptureVideo:
+        place = confined(folder / name, absolute(folder), f"scene {name!r}")
+        return CaptureVideo(name, open_capture(place))
+
+    return open_scene
+
+
+def read_index(path: Path) -> dict[str, IndexEntry | None]:
+    """Read an evaluation index; None for a scene that is to be skipped.
+
+    Raises:
+        ValueError: no JSON object, no scene, or an entry that is none; the message names it.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} is no readable JSON file ({error})") from error
+    if not isinstance(data, dict):
+        raise ValueError(f"{path} must hold a JSON object from scene names to frames, got a {type(data).__name__}")
+    index = {name: _entry(name, value, path) for name, value in data.items()}
+    if not any(index.values()):
+        raise ValueError(f"{path} names no scene to measure ({len(index)} entries, all of them null)")
+    return index
+
+
+def _entry(name: str, value: object, path: Path) -> IndexEntry | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise ValueError(f'{path}: scene {name} must be {{"context": [...], "target": [...]}} or null, got {value!r}')
+    return IndexEntry(*(_frames(value.get(key), f"{path}: {key!r} of scene {name}") for key in ("context", "target")))
+
+
+def _frames(value: object, where: str) -> tuple[int, ...]:
+    numbers = value if isinstance(value, list) else []
+    if not numbers or not all(type(number) is int and number >= 0 for number in numbers):
+        raise ValueError(f"{where} must be a list of frame numbers from 0 on, got {str(value)[:80]}")
+    return tuple(numbers)
+
+
+class IndexBenchmark:
+    """The scenes of an evaluation index as cases. Scenes that are missing or broken are left out and named.
+
+    Args:
+        name: of the protocol.
+        index: from `read_index`.
+        videos: opens a scene by its name.
+        side: pixels along the square pictures the model takes.
+        scenes: at most so many are measured; None: all.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        index: Mapping[str, IndexEntry | None],
+        videos: OpenVideo,
+        side: int,
+        scenes: int | None = None,
+    ) -> None:
+        self.name, self._index, self._videos, self._side, self._most = name, index, videos, side, scenes
+        self._broken: dict[str, str] = {}
+
+    def __len__(self) -> int:
+        usable = sum(entry is not None for entry in self._index.values())
+        return usable if self._most is None else min(usable, self._most)
+
+    def cases(self) -> Iterator[Case]:
+        """The scenes in the order of the index.
+
+        Raises:
+            ValueError: none of them can be read.
+        """
+        self._broken, found = {}, 0
+        for case in islice(self._readable(), self._most):
+            found += 1
+            yield case
+        if not found:
+            scene, reason = next(iter(self._broken.items()))
+            raise ValueError(f"none of the {len(self._broken)} scenes of {self.name} can be read; {scene}: {reason}")
+
+    def _readable(self) -> Iterator[Case]:
+        for seed, (name, entry) in enumerate(self._index.items()):
+            if entry is not None:
+                try:
+                    case = self._case(seed, self._videos(name), entry)
+                except KeyError:
+                    self._broken[name] = "not in the data"
+                except ValueError as error:
+                    self._broken[name] = str(error)
+                else:
+                    yield case
+
+    def _case(self, seed: int, video: PosedVideo, entry: IndexEntry) -> Case:
+        last, count = max(entry.context + entry.target), len(video.cameras)
+        if last >= count:
+            raise ValueError(f"the index asks for frame {last}, counted from 0, and there are {count}")
+        inputs, targets = (video.frames(frames, self._side) for frames in (entry.context, entry.target))
+        path = (lambda: targets) if entry.is_path else None
+        return Case(video.name, seed, inputs, targets, path=path)
+
+    def figures(self) -> dict[str, Any]:
+        """Scenes that the index skips, and scenes that could not be read."""
+        skipped = sum(entry is None for entry in self._index.values())
+        return {"scenes_skipped_by_index": skipped, "scenes_unreadable": len(self._broken)}
+
+    def left_out(self) -> dict[str, str]:
+        """Scenes that could not be read, and why."""
+        return dict(self._broken)
