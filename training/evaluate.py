@@ -23,8 +23,9 @@ from scenetok_core.generation import SceneGenerator
 from scenetok_core.pipeline import SceneTok
 from scenetok_core.sheets import contact_sheet, save_image
 from training.cases import Benchmark
+from training.data.source import guess_kind, open_pictures
 from training.evaluation import Settings, evaluate
-from training.indexed import IndexBenchmark, captures_in, read_index
+from training.indexed import IndexBenchmark, read_index
 from training.protocol import PROTOCOLS, RoomsBenchmark
 from training.report import left_out_list, markdown, table
 
@@ -34,7 +35,7 @@ DEFAULT_CHECKPOINT = Path(__file__).resolve().parents[1] / "checkpoints" / "scen
 def _benchmark(options: argparse.Namespace, model: SceneTok) -> Benchmark:
     side = model.config.image_size
     if options.index is not None:
-        videos = captures_in(options.data)
+        videos = open_pictures(guess_kind(options.data), options.data, side)
         return IndexBenchmark(options.index.stem, read_index(options.index), videos, side, options.scenes)
     protocol = PROTOCOLS[options.config]
     if options.scenes is not None:

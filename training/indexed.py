@@ -7,15 +7,14 @@ are skipped; further keys of an entry are ignored. RealEstate10K, ACID and DL3DV
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from scenetok_core.captures import Capture, absolute, confined, open_capture
-from scenetok_core.types import Cameras, Views
 from training.cases import Case
+from training.data.videos import PosedVideo, Videos
 
 _FEWEST_FOR_PATH = 3
 
@@ -32,62 +31,6 @@ class IndexEntry:
         """Whether the targets are a video: at least three frames that follow each other."""
         first = self.target[0]
         return len(self.target) >= _FEWEST_FOR_PATH and self.target == tuple(range(first, first + len(self.target)))
-
-
-class PosedVideo(Protocol):
-    """Posed frames of one scene that stay where they are until they are asked for."""
-
-    @property
-    def name(self) -> str:
-        """Name of the scene."""
-        ...
-
-    @property
-    def cameras(self) -> Cameras:
-        """Cameras of all frames, in their order."""
-        ...
-
-    def frames(self, indices: Sequence[int], size: int) -> Views:
-        """Pictures [n, 3, size, size], resized to cover the square and cropped, with cameras that follow."""
-        ...
-
-
-OpenVideo = Callable[[str], PosedVideo]  # raises KeyError for a scene that is missing, ValueError for a broken one
-
-
-@dataclass(frozen=True)
-class CaptureVideo:
-    """A capture on disk as a `PosedVideo`, its views in the order of their names."""
-
-    name: str
-    capture: Capture
-
-    @property
-    def cameras(self) -> Cameras:
-        """See `PosedVideo`."""
-        return self.capture.cameras
-
-    def frames(self, indices: Sequence[int], size: int) -> Views:
-        """See `PosedVideo`."""
-        return self.capture.load(list(indices), size)
-
-
-def captures_in(folder: Path) -> OpenVideo:
-    """Scenes as captures of any format (`captures.SUPPORTED`) in `folder`, one folder for each, by its name.
-
-    No scene outside the folder is opened, whatever its name.
-
-    Raises:
-        ValueError: the folder does not exist.
-    """
-    if not folder.is_dir():
-        raise ValueError(f"the data folder {folder} does not exist; expected one folder per scene in it")
-
-    def open_scene(name: str) -> CaptureVideo:
-        place = confined(folder / name, absolute(folder), f"scene {name!r}")
-        return CaptureVideo(name, open_capture(place))
-
-    return open_scene
 
 
 def read_index(path: Path) -> dict[str, IndexEntry | None]:
@@ -129,7 +72,7 @@ class IndexBenchmark:
     Args:
         name: of the protocol.
         index: from `read_index`.
-        videos: opens a scene by its name.
+        videos: the data set.
         side: pixels along the square pictures the model takes.
         scenes: at most so many are measured; None: all.
     """
@@ -138,7 +81,7 @@ class IndexBenchmark:
         self,
         name: str,
         index: Mapping[str, IndexEntry | None],
-        videos: OpenVideo,
+        videos: Videos,
         side: int,
         scenes: int | None = None,
     ) -> None:
@@ -164,12 +107,13 @@ class IndexBenchmark:
             raise ValueError(f"none of the {len(self._broken)} scenes of {self.name} can be read; {scene}: {reason}")
 
     def _readable(self) -> Iterator[Case]:
+        known = set(self._videos.names)
         for seed, (name, entry) in enumerate(self._index.items()):
-            if entry is not None:
+            if entry is not None and name not in known:
+                self._broken[name] = "not in the data"
+            elif entry is not None:
                 try:
-                    case = self._case(seed, self._videos(name), entry)
-                except KeyError:
-                    self._broken[name] = "not in the data"
+                    case = self._case(seed, self._videos.open(name), entry)
                 except ValueError as error:
                     self._broken[name] = str(error)
                 else:
