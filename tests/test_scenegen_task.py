@@ -17,7 +17,7 @@ from training.tasks.scenegen import SceneGenTask, SceneGenTaskConfig, SceneGenTr
 from training.tasks.shared import pictures_of
 from training.trainer import Trainer
 
-WALK, CONTEXT, PATH, SCENES, SEED = 6, 4, 5, 3, 7
+WALK, CONTEXT, PATH, SCENES, SEED = 8, 4, 3, 3, 7
 STEPS, RATE, MANY = 40, 5e-3, 300
 
 
@@ -75,9 +75,10 @@ def scene_of(cameras, index):
     return cameras.replace(c2w=cameras.c2w[index], K=cameras.K[index])
 
 
-def test_inference_shows_the_generator_the_same_rays_and_pictures(task, batch, monkeypatch):
-    chosen = task.choose(batch, generator())
-    example = task.frame(chosen, generator())
+@pytest.mark.parametrize("seed", [1, 2])
+def test_inference_shows_the_generator_the_same_rays_and_pictures(task, batch, seed, monkeypatch):
+    chosen = task.choose(batch, generator(seed))
+    example = task.frame(chosen, generator(seed))
     drawer, seen = SceneGenerator(task.config.model, fresh(task), task.autoencoder, ""), {}
     monkeypatch.setattr(drawer.networks.scene_generator, "condition", lambda *given: seen.update(given=given))
     for i in range(SCENES):
@@ -159,6 +160,19 @@ def test_the_first_view_is_random_or_the_middle_one(task, batch, scene_checkpoin
     assert {order[0] for order in orders(task)} == set(range(CONTEXT))
     assert {order[0] for order in orders(middle)} == {CONTEXT // 2}
     assert all(len(set(order)) == len(order) == 3 for order in orders(task) + orders(middle))
+
+
+def test_the_right_velocity_has_no_loss(task, batch):
+    class KnowsTheTokens(torch.nn.Module):
+        def forward(self, noisy, t, *conditioning):
+            level = t[:, None, None]
+            return (noisy - (1 - level) * tokens) / level - tokens
+
+    same = generator()
+    tokens = task.frame(task.choose(batch, same), same).tokens
+    losses, logs = task.loss(KnowsTheTokens(), batch, generator(), 0.0)
+    assert losses.max() < 1e-5
+    assert {"loss_noisy", "loss_clean"} == set(logs)
 
 
 def test_losses_reach_every_weight_and_depend_on_the_generator_alone(task, batch):
