@@ -54,6 +54,14 @@ def plucker_features(c2w: Tensor, K: Tensor, size: tuple[int, int]) -> Tensor:
     return torch.cat([directions, torch.linalg.cross(origins, directions, dim=-3)], dim=-3)
 
 
+def scale_focal(K: Tensor, factors: tuple[float, float]) -> Tensor:
+    """Intrinsics [..., 3, 3] with fx and fy times `factors`; the given ones stay as they are."""
+    K = K.clone()
+    K[..., 0, 0] *= factors[0]
+    K[..., 1, 1] *= factors[1]
+    return K
+
+
 def relative_poses(c2w: Tensor, reference_c2w: Tensor) -> Tensor:
     """Poses [..., V, 4, 4] seen from one reference pose [..., 4, 4]: `inv(reference) @ c2w`."""
     return torch.linalg.inv(reference_c2w.double())[..., None, :, :].matmul(c2w.double()).float()
@@ -98,14 +106,28 @@ def scene_scale(cameras: Cameras, scale: str | float, target_extent: float) -> f
     Raises:
         ValueError: `scale` is something else.
     """
-    if scale == "none":
-        return 1.0
+    return float(scene_scales(cameras.centers, scale, target_extent))
+
+
+def scene_scales(
+    centers: Tensor,  # [..., V, 3]
+    scale: str | float,
+    target_extent: float,
+) -> Tensor:
+    """`scene_scale` of every scene of a batch, from its camera centres: [...] float64."""
     if scale == "auto":
-        extent = camera_extent(cameras)
-        return target_extent / extent if extent > 0 else 1.0
+        return scale_to(camera_extents(centers), target_extent)
+    if scale == "none":
+        scale = 1.0
     if isinstance(scale, (int, float)) and math.isfinite(scale) and scale > 0:
-        return float(scale)
+        return torch.full(centers.shape[:-2], float(scale), dtype=torch.float64, device=centers.device)
     raise ValueError(f"scene scale must be 'auto', 'none' or a positive number, got {scale!r}")
+
+
+def scale_to(extents: Tensor, target_extent: float) -> Tensor:
+    """Factors that bring extents of cameras [...] to `target_extent`; 1 where there is no extent."""
+    measured = extents > 0
+    return torch.where(measured, target_extent / torch.where(measured, extents, 1.0), 1.0)
 
 
 def to_scene_frame(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .autoencoders import Autoencoder
-from .camera import fit_cameras, fit_views, plucker_features, scene_scale, to_scene_frame
+from .camera import fit_cameras, fit_views, plucker_features, scene_scales, to_scene_frame
 from .checkpoints import load_checkpoint, load_networks
 from .configs import SceneGenConfig
 from .memory import generator_bytes
@@ -21,6 +21,44 @@ from .published import load_autoencoder
 from .sampling import Progress, Schedule, make_schedule
 from .types import Cameras, SceneTokens, Views
 from .weights import default_dtype
+
+
+@dataclass(frozen=True, eq=False)
+class ConditioningRays:
+    """Cameras of conditioning views and of the wanted path as the network sees them, and the frame they are in."""
+
+    views: Tensor  # [..., V, 6, R, R] Pluecker rays
+    anchors: Tensor  # [..., A, 6, R, R]
+    reference_c2w: Tensor  # [..., 4, 4] of the first view
+    scale: Tensor  # [...] network units per input unit, float64
+
+
+def conditioning_rays(
+    views: Cameras,  # [..., V]
+    path: Cameras,  # [..., T]
+    config: SceneGenConfig,
+    scale: str | float = "auto",
+    *,
+    given: Tensor | None = None,  # [..., V] bool, False: this view is not there; the first one is. None: all are
+    factor: Tensor | float = 1.0,  # [...] on the scene scale, to vary it in training
+) -> ConditioningRays:
+    """Rays of the views and of anchors spread evenly over the path, for one scene or a batch of them.
+
+    The first view is the origin; the scale follows from the extent of the views that are given and of the anchors (see
+    `camera.scene_scale`). Cameras belong to pictures of the model's size.
+    """
+    spread = torch.linspace(0, len(path) - 1, config.generator.anchors).round().long().tolist()
+    anchors, reference, centers = path[spread], views.c2w[..., 0, :, :], views.centers
+    if given is not None:
+        centers = torch.where(given[..., None], centers, centers[..., :1, :])
+    scales = scene_scales(torch.cat([centers, anchors.centers], dim=-2), scale, config.scene_extent) * factor
+    side = config.generator.ray_map
+
+    def rays(cameras: Cameras) -> Tensor:
+        local = to_scene_frame(cameras, reference, scales)
+        return plucker_features(local.c2w, local.K, (side, side))
+
+    return ConditioningRays(rays(views), rays(anchors), reference, scales)
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,18 +178,15 @@ class SceneGenerator:
         size = (config.image_size, config.image_size)
         seen = fit_views(views, size)
         path = fit_cameras(cameras, size).to(seen.cameras.c2w.device)
-        spread = torch.linspace(0, len(path) - 1, network.anchors).round().long().tolist()
-        anchors, reference = path[spread], seen.cameras.c2w[0]
-        both = Cameras(torch.cat([seen.cameras.c2w, anchors.c2w]), torch.cat([seen.cameras.K, anchors.K]))
-        factor = scene_scale(both, scale, config.scene_extent)
+        given = conditioning_rays(seen.cameras, path, config, scale)
         latents = encode_frames(self.context_autoencoder, seen.rgb[None], self.place)
         device = self._place_network(len(views))
         conditioning = self.networks.scene_generator.condition(
-            latents.to(device),
-            self._rays(to_scene_frame(seen.cameras, reference, factor)).to(device),
-            self._rays(to_scene_frame(anchors, reference, factor)).to(device),
+            latents.to(device), given.views[None].to(device), given.anchors[None].to(device)
         )
-        return PreparedScene(conditioning, reference, factor, views.cameras, model.config.name, model.hash)
+        return PreparedScene(
+            conditioning, given.reference_c2w, float(given.scale), views.cameras, model.config.name, model.hash
+        )
 
     @torch.no_grad()
     def draw(
@@ -204,10 +239,6 @@ class SceneGenerator:
         network = self.networks.scene_generator
         itemsize = next(network.parameters()).dtype.itemsize
         return self.place(network, generator_bytes(self.config.generator, views, guided=True, itemsize=itemsize))
-
-    def _rays(self, cameras: Cameras) -> Tensor:
-        side = self.config.generator.ray_map
-        return plucker_features(cameras.c2w[None], cameras.K[None], (side, side))
 
     def _check_model(self, model: SceneTok) -> None:
         wanted, dim = self.config.scene_model, self.config.generator.token_dim

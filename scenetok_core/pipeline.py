@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .autoencoders import Autoencoder
-from .camera import fit_cameras, fit_views, ray_features, scene_scale, to_scene_frame
+from .camera import fit_cameras, fit_views, ray_features, scale_focal, scene_scale, to_scene_frame
 from .checkpoints import load_checkpoint, load_networks
 from .configs import SceneTokConfig, TemporalTiles
 from .memory import compressor_bytes, decoder_bytes
@@ -171,11 +171,8 @@ class SceneTok:
         return select_views(views.cameras, self.config.context_views, sharpness(views.rgb), seed_view=reference)
 
     def _rays(self, cameras: Cameras, focal: tuple[float, float], side: int | None = None) -> Tensor:
-        K = cameras.K.clone()
-        K[..., 0, 0] *= focal[0]
-        K[..., 1, 1] *= focal[1]
         side = side or self.config.compressor.ray_map
-        return ray_features(cameras.c2w[None], K[None], (side, side))
+        return ray_features(cameras.c2w[None], scale_focal(cameras.K, focal)[None], (side, side))
 
     def schedule(
         self, frames: int, *, steps: int | None = None, shift: float | None = None, window: int | None = None

@@ -11,6 +11,7 @@ from torch._dynamo.utils import counters
 
 from scenetok_core.autoencoders import LatentSpec, PatchAutoencoder, build_autoencoder
 from scenetok_core.configs import DecoderConfig
+from scenetok_core.models.compressor import Posterior
 from scenetok_core.models.decoder import Decoder
 from scenetok_core.models.dit import side_by_side
 from scenetok_core.models.networks import Networks
@@ -90,12 +91,12 @@ def test_attention_backend_equals_softmax_and_can_be_replaced(networks):
     q, k, v = torch.randn(3, 1, HEADS, LENGTH, HEAD_DIM)
     assert torch.allclose(attend(q, k, v), slow_attention(q, k, v), atol=TOLERANCE)
     given = example()
-    want = networks(**given)
+    want, _ = networks(**given)
     use_attention(networks, slow_attention)
     try:
-        assert torch.allclose(networks(**given), want, atol=1e-4)
+        assert torch.allclose(networks(**given)[0], want, atol=1e-4)
         use_attention(networks, lambda q, k, v: torch.zeros_like(q))
-        assert not torch.allclose(networks(**given), want, atol=1e-4)
+        assert not torch.allclose(networks(**given)[0], want, atol=1e-4)
     finally:
         use_attention(networks, attend)
 
@@ -145,10 +146,29 @@ def test_a_broken_flash_attention_is_none(monkeypatch, error):
 def test_token_order_carries_no_meaning(networks):
     given = example()
     shuffle = torch.randperm(small.TOKENS, generator=torch.Generator().manual_seed(1))
-    plain = networks(**given)
-    shuffled = networks(**given, edit=lambda tokens: tokens[:, shuffle])
+    plain, _ = networks(**given)
+    shuffled, _ = networks(**given, choose=lambda posterior: posterior.mean[:, shuffle])
     assert torch.allclose(plain, shuffled, atol=TOLERANCE)
-    assert not torch.allclose(plain, networks(**given, edit=lambda tokens: tokens[:, :1]), atol=TOLERANCE)
+    fewer, _ = networks(**given, choose=lambda posterior: posterior.mean[:, :1])
+    assert not torch.allclose(plain, fewer, atol=TOLERANCE)
+
+
+def test_scenes_without_their_tokens_are_decoded_as_by_the_null_condition(networks):
+    given, decoder = example(), networks.denoiser
+    mixed, posterior = networks(**given, seen=torch.tensor([True, False]))
+    rays = decoder.embed_rays(given["packed_rays"])
+    for scene, context in enumerate((decoder.condition(posterior.mean), decoder.null_condition(2))):
+        want = decoder(given["noisy"], given["t"], rays, context)
+        assert torch.allclose(mixed[scene], want[scene], atol=TOLERANCE)
+
+
+def test_the_divergence_is_that_of_the_unit_gaussian():
+    mean, logvar = torch.randn(2, 3, 4), torch.randn(2, 3, 4)
+    normal = torch.distributions.Normal
+    want = torch.distributions.kl_divergence(normal(mean, (0.5 * logvar).exp()), normal(0.0, 1.0)).mean((1, 2))
+    assert torch.allclose(Posterior(mean, logvar).divergence(), want, atol=TOLERANCE)
+    with pytest.raises(ValueError, match="posterior 'gaussian'"):
+        Posterior(mean).divergence()
 
 
 def test_view_order_carries_no_meaning(networks):
@@ -174,14 +194,14 @@ def test_compiled_blocks_compute_the_same(networks):
     if shutil.which("g++") is None and shutil.which("clang++") is None:
         pytest.skip("torch.compile needs a C++ compiler")
     given = example()
-    want = networks(**given)
+    want, _ = networks(**given)
     compiled = Networks(small.config())
     compiled.load_state_dict(networks.state_dict())
     torch._dynamo.reset()
     counters.clear()
     compile_blocks(compiled)
     with torch.no_grad():
-        assert torch.allclose(compiled.eval()(**given), want, atol=1e-4)
+        assert torch.allclose(compiled.eval()(**given)[0], want, atol=1e-4)
     assert counters["stats"]["unique_graphs"] == 3, "one form of the decoder's block, two of the compressor's"
 
 

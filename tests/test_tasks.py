@@ -7,12 +7,20 @@ import pytest
 import torch
 
 from scenetok_core import SceneTok, Views
+from scenetok_core.autoencoders import PatchAutoencoder
 from scenetok_core.camera import camera_extents, ray_features
+from scenetok_core.checkpoints import load_checkpoint
+from scenetok_core.models.compressor import Posterior
 from scenetok_core.models.networks import Networks
 from tests import small
-from training.config import DataConfig, RunConfig, TaskConfig, TrainConfig
+from tests import test_autoencoders as autoencoders
+from training.config import DataConfig, RunConfig
 from training.data.rooms import RoomsConfig
-from training.tasks import SceneTokTask, choose_views
+from training.dataset import Batch, Frames
+from training.tasks import SceneTokTask
+from training.tasks.scenetok import SceneTokTaskConfig, SceneTokTrainConfig
+from training.tasks.shared import draw_levels
+from training.tasks.views import choose_run, choose_views
 
 WALK, STRAYS, CONTEXT, TARGETS, SCENES = 6, 3, 4, 3, 3
 TOKENS, LATENTS = 10, 4
@@ -21,7 +29,7 @@ SEED = 7
 SAME = 1e-5
 BRIGHT = 0.75
 STEPS, RATE = 30, 5e-3
-EARLY, LATE = 0.0, 0.9  # before and after `TaskConfig.mean_share`
+EARLY, LATE = 0.0, 0.9  # before and after `SceneTokTaskConfig.mean_share`
 PREDICTIONS = ("x", "v")
 FITTED = {"x": 0.7, "v": 0.9}  # most that may be left of the first loss; in "v" all of the noise counts too
 
@@ -30,17 +38,17 @@ def generator(seed=SEED):
     return torch.Generator().manual_seed(seed)
 
 
-def run_config(prediction="x", **task):
-    plain = small.config(scene_extent=EXTENT)
-    compressor = replace(plain.compressor, posterior="normalised")
-    decoder = replace(plain.decoder, prediction=prediction, null_tokens=False)
+def run_config(prediction="x", posterior="normalised", focal=(1.0, 1.0), **task):
+    plain = small.config(scene_extent=EXTENT, context_focal=focal, target_focal=focal)
+    compressor = replace(plain.compressor, posterior=posterior)
+    decoder = replace(plain.decoder, prediction=prediction, null_tokens=task.get("unconditional", 0) > 0)
     model = replace(plain, compressor=compressor, decoder=decoder)
     rooms = RoomsConfig(image_size=small.IMAGE, views=WALK, strays=STRAYS, textures=8, texture_size=32)
-    return TrainConfig(
+    return SceneTokTrainConfig(
         RunConfig("test", steps=STEPS),
         model,
         data=DataConfig(SCENES, CONTEXT, TARGETS, rooms),
-        task=TaskConfig(**{"least_context": CONTEXT, **task}),
+        task=SceneTokTaskConfig(**{"least_context": CONTEXT, **task}),
     )
 
 
@@ -239,23 +247,35 @@ def test_noise_on_tokens_stays_below_its_limit():
 
 def test_fresh_networks_predict_nothing_yet(task, example):
     t = torch.ones(example.target.shape[:2])
-    out = task.build()(example.context, example.context_rays, example.target, t, example.target_rays)
+    out, _ = task.build()(example.context, example.context_rays, example.target, t, example.target_rays)
     assert torch.equal(out, torch.zeros_like(example.target))
 
 
 @pytest.mark.parametrize(
-    ("part", "change", "message"),
+    ("settings", "message"),
     [
-        ("compressor", {"posterior": "gaussian"}, "posterior"),
-        ("decoder", {"null_tokens": True}, "null_tokens"),
-        ("context_focal", (0.5, 0.5), "context_focal"),
+        ({"unconditional": 1.5}, r"task\.unconditional must lie in \[0, 1\], got 1.5"),
+        ({"kl_weight": 1e-6}, r"kl_weight = 1e-06 needs model\.compressor\.posterior = 'gaussian'"),
+        ({"time_shift": 0.0}, r"task\.time_shift must be positive"),
+        ({"kl_weight": -1.0}, "must be >= 0"),
     ],
 )
-def test_models_this_task_cannot_train_are_refused(part, change, message):
-    config = run_config()
-    changed = replace(getattr(config.model, part), **change) if isinstance(change, dict) else change
+def test_settings_that_make_no_sense_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
-        SceneTokTask(replace(config, model=replace(config.model, **{part: changed})))
+        run_config(**settings)
+
+
+def test_null_tokens_and_unconditional_scenes_go_together():
+    config = run_config(unconditional=0.1)
+    with pytest.raises(ValueError, match="null tokens are learnt from unconditional scenes; set both or neither"):
+        replace(config, task=replace(config.task, unconditional=0.0))
+
+
+def test_weights_of_an_autoencoder_that_are_missing_are_named():
+    config = run_config()
+    with pytest.raises(ValueError, match=r"'va-vae' needs .* put it into nowhere"):
+        run = replace(config.run, autoencoders="nowhere")
+        SceneTokTask(replace(config, run=run, model=replace(config.model, context_autoencoder="va-vae")))
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
@@ -290,9 +310,9 @@ class KnowsTheAnswer(torch.nn.Module):
         super().__init__()
         self.prediction = prediction
 
-    def forward(self, context, context_rays, noisy, t, packed_rays, edit):
+    def forward(self, context, context_rays, noisy, t, packed_rays, choose, seen):
         clean = torch.full_like(noisy, BRIGHT * 2 - 1)
-        return clean if self.prediction == "x" else (noisy - clean) / t[:, :, None, None, None]
+        return clean if self.prediction == "x" else (noisy - clean) / t[:, :, None, None, None], Posterior(context)
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
@@ -366,7 +386,7 @@ def test_one_batch_is_overfitted_and_its_export_renders_the_same(batch, predicti
     noise = torch.randn(example.target[:1].shape, generator=generator())
     with torch.no_grad():
         t = torch.ones(1, TARGETS)
-        out = networks(example.context[:1], example.context_rays[:1], noise, t, example.target_rays[:1])
+        out, _ = networks(example.context[:1], example.context_rays[:1], noise, t, example.target_rays[:1])
     clean = out if prediction == "x" else noise - out
     assert torch.allclose(frames, task.target_autoencoder.decode(clean)[0], atol=1e-4)
 
@@ -375,3 +395,148 @@ def test_a_sheet_shows_inputs_truth_and_both_kinds_of_picture(task, batch):
     model, _ = fit(task, batch, steps=1)
     sheet = task.sheet(model, batch, generator())
     assert sheet.height >= SCENES * 4 * small.IMAGE and sheet.width >= CONTEXT * small.IMAGE
+
+
+def test_a_gaussian_posterior_is_sampled_and_kept_near_the_unit_gaussian(batch):
+    seen = {}
+
+    def record(module, given, output):
+        seen.update(posterior=output)
+
+    for weight in (0.0, 0.5):
+        task = SceneTokTask(run_config(posterior="gaussian", kl_weight=weight, token_drop=0.0))
+        with torch.random.fork_rng():
+            torch.manual_seed(SEED)
+            model = task.build()
+        model.compressor.register_forward_hook(record)
+        model.denoiser.cnd_proj.register_forward_pre_hook(lambda _, given: seen.update(tokens=given[0]))
+        losses, logs = task.loss(model, batch, generator(), EARLY)
+        posterior = seen["posterior"]
+        spread = ((seen["tokens"] - posterior.mean) / (0.5 * posterior.logvar).exp()).detach()
+        assert 0.8 < float(spread.std()) < 1.2, "drawn"
+        assert float(logs["kl"]) == pytest.approx(float(posterior.divergence().detach().mean()))
+        seen[weight] = losses.detach(), posterior.divergence().detach()
+    assert torch.allclose(seen[0.5][0], seen[0.0][0] + 0.5 * seen[0.5][1], atol=SAME)
+
+
+@pytest.mark.parametrize("share", [0.3, 1.0])
+def test_null_tokens_replace_those_of_the_unconditional_share(batch, share):
+    task, counts = SceneTokTask(run_config(unconditional=share, least_context=1)), []
+    model = task.build()
+    model.register_forward_pre_hook(lambda _, given: counts.extend(given[6].tolist()))
+    for seed in range(40):
+        task.loss(model, batch, generator(seed), EARLY)
+    assert float(torch.tensor(counts).float().mean()) == pytest.approx(1 - share, abs=0.06)
+    fitted, _ = fit(task, batch, steps=3)
+    fitted.zero_grad()
+    task.loss(fitted, batch, generator(), EARLY)[0].mean().backward()
+    gradient = fitted.denoiser.null_tokens.grad
+    assert gradient is not None and gradient.any()
+
+
+@pytest.mark.parametrize(
+    ("settings", "inverse"),
+    [
+        ({"weighting": "lognorm", "time_mean": 0.0}, lambda t: torch.special.ndtr(t.logit())),
+        ({"weighting": "uniform"}, lambda t: t),
+        ({"weighting": "shifted", "time_shift": 4.0}, lambda t: t / (4 - 3 * t)),
+    ],
+)
+def test_noise_levels_are_distributed_as_asked(settings, inverse):
+    levels = draw_levels(SceneTokTaskConfig(**settings), (4000,), generator())
+    ranks = inverse(levels).sort().values
+    assert (ranks - torch.linspace(0, 1, 4000)).abs().max() < 0.03, "Kolmogorov-Smirnov"
+
+
+def test_runs_are_consecutive_and_anywhere_on_the_walk():
+    runs = choose_run(WALK, 4, scenes=200, generator=generator())
+    assert (runs.diff(dim=1) == 1).all()
+    assert set(runs[:, 0].tolist()) == {0, 1, 2}
+    with pytest.raises(ValueError, match="7 consecutive frames need a longer walk than 6"):
+        choose_run(WALK, 7, scenes=1, generator=generator())
+
+
+def test_focal_factors_of_the_model_reach_both_ray_maps_as_in_inference(batch, tmp_path):
+    task = SceneTokTask(run_config(focal=(2.0, 1.5)))
+    plain = SceneTokTask(run_config()).prepare(batch, generator(), far=True, context=CONTEXT, jitter=False)
+    example = task.prepare(batch, generator(), far=True, context=CONTEXT, jitter=False)
+    assert not torch.allclose(plain.context_rays, example.context_rays, atol=1e-2)
+    assert not torch.allclose(plain.target_rays, example.target_rays, atol=1e-2)
+    test_inference_shows_the_networks_the_same_rays_and_pictures(task, batch, example, tmp_path)
+
+
+def test_units_of_the_data_are_kept_when_asked(batch):
+    task = SceneTokTask(run_config(scene_scale="none", scale_range=(1.0, 1.0), reference="middle"))
+    example = task.prepare(batch, generator(), far=True, context=CONTEXT, jitter=True)
+    inputs, _ = chosen()
+    centers = batch.cameras.centers[torch.arange(SCENES)[:, None], inputs]
+    want = camera_extents(centers)
+    assert torch.allclose(camera_extents(example.context_rays[:, :, 3:, 0, 0]), want, atol=1e-4)
+
+
+def video_task(**task):
+    """A task whose targets are two latents of four frames each, coded by a small VideoDCAE."""
+    plain, frames = run_config(**task), 8
+    decoder = replace(
+        plain.model.decoder, latent_channels=4, frames_per_latent=4, ray_map=8, ray_patch=2, prediction="v"
+    )
+    model = replace(plain.model, target_autoencoder="small video", decoder=decoder)
+    data = replace(plain.data, target_views=frames, rooms=replace(plain.data.rooms, views=10))
+    coders = {"small video": autoencoders.small("videodcae"), model.context_autoencoder: PatchAutoencoder(small.PATCH)}
+    return SceneTokTask(replace(plain, model=model, data=data), coders)
+
+
+def test_targets_of_video_autoencoders_are_whole_groups_of_consecutive_frames(tmp_path):
+    task = video_task(mean_share=0.0)
+    rooms = task.dataset(torch.device("cpu")).batch(SEED, SCENES)
+    chosen_frames = task.choose(rooms, generator(), far=True, context=CONTEXT)
+    first = rooms.rgb[:, :-STRAYS].unfold(1, 8, 1).movedim(-1, 2)
+    wanted = chosen_frames.target.rgb
+    assert wanted is not None and wanted.shape[1] == 8
+    same = (first == wanted[:, None]).flatten(2).all(2).any(1)
+    assert same.all(), "frames in a row"
+    example = task.frame(chosen_frames, generator(), jitter=False)
+    assert example.target.shape[1:3] == (2, 4) and example.target_rays.shape[1:3] == (2, 4)
+    model, history = fit(task, rooms, steps=8, progress=LATE)
+    assert history[-1] < history[0]
+    inference_path = tmp_path / "trained.safetensors"
+    task.export(inference_path, model.state_dict(), {})
+    saved, config, _ = load_checkpoint(inference_path)
+    assert set(saved) == set(Networks(config).state_dict())
+    assert task.sheet(model, rooms, generator()).width > 8 * small.IMAGE
+
+
+def test_targets_that_are_no_whole_groups_are_refused():
+    task = video_task()
+    config = replace(task.config, data=replace(task.config.data, target_views=6))
+    coders = {
+        config.model.target_autoencoder: task.target_autoencoder,
+        config.model.context_autoencoder: task.context_autoencoder,
+    }
+    with pytest.raises(ValueError, match="target_views 6 must be a multiple of 4"):
+        SceneTokTask(config, coders)
+
+
+def test_borders_between_noise_levels_lie_between_groups():
+    task = SceneTokTask(run_config(mean_share=0.0, mean_fraction=0.0, split_times=1.0))
+    task.target_autoencoder = PatchAutoencoder(small.PATCH)
+    task.target_autoencoder.spec = replace(task.target_autoencoder.spec, group_frames=2, group_latents=2)
+    levels = task.times((200, 6), generator(), LATE)
+    changes = levels.diff(dim=1) != 0
+    assert changes.any(0).tolist() == [False, True, False, True, False]
+
+
+def test_batches_of_videos_are_taken_as_pictures_or_as_latents(task, batch):
+    chosen_frames = task.choose(batch, generator(), far=True, context=CONTEXT)
+    latents = Batch(
+        *(
+            Frames(frames.cameras, latents=task.context_autoencoder.encode(frames.rgb))
+            for frames in (chosen_frames.context, chosen_frames.target)
+        )
+    )
+    model = task.build()
+    first, _ = task.loss(model, chosen_frames, generator(), LATE)
+    again, _ = task.loss(model, latents.to("cpu"), generator(), LATE)
+    assert torch.equal(first, again)
+    with pytest.raises(ValueError, match="pictures or latents, got neither"):
+        Frames(chosen_frames.target.cameras)

@@ -18,11 +18,13 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from scenetok_core.configs import from_dict
-from training.config import OptimConfig, TrainConfig, fingerprint, load_config
+from training.config import OptimConfig, TrainConfig, fingerprint
 from training.data.loader import HELD_OUT_SEEDS, batches, step_seed
 from training.ema import Ema
 from training.optim import SkippingOptimizer, rate_share
 from training.state import find_state, list_states, load_state, save_state
+from training.tasks import load_config
+from training.tasks.scenetok import SceneTokTrainConfig
 from training.trainer import Trainer, TrainingDivergedError
 
 resource = pytest.importorskip("resource", reason="POSIX only")
@@ -35,8 +37,8 @@ MINIMAL = {"run": {"name": "toy", "steps": 12}, "model": {"name": "toy", "image_
 class ToyTask:
     """Learn y = -x from noisy x; `events` maps a batch index to what happens there."""
 
-    def __init__(self, events=None, fixed=False):
-        self.data, self.shown = ToyData(events, fixed), torch.empty(0)
+    def __init__(self, events=None, fixed=False, frozen=None):
+        self.data, self.shown, self.frozen = ToyData(events, fixed), torch.empty(0), frozen or {}
 
     def dataset(self, device):
         return self.data
@@ -189,6 +191,35 @@ def test_starting_afresh_never_mixes_with_old_states(tmp_path):
     assert find_state(tmp_path / "nowhere", "auto") is None
 
 
+def test_resume_with_other_frozen_weights_is_refused(tmp_path):
+    config = toy_config(tmp_path, {"steps": 3})
+    for digest in ("a", "b"):
+        trainer = Trainer(config, ToyTask(frozen={"compressor": digest}))
+        if digest == "b":
+            with pytest.raises(ValueError, match=r"frozen\.compressor: saved 'a', now 'b'"):
+                trainer.resume()
+        else:
+            trainer.train()
+
+
+@pytest.mark.parametrize("muon_lr", [None, 1e-2])
+def test_frozen_parts_stay_and_resume_is_still_exact(tmp_path, muon_lr):
+    optim = {"freeze": ["0."], "freeze_after": 5, "muon_lr": muon_lr}
+    whole = run_toy(toy_config(tmp_path / "whole", {"save_every": 5, "keep_last": 9}, **optim)).trained
+    states = {path.stem: load_file(path) for path in list_states(tmp_path / "whole/toy/states")}
+    at_freeze, at_end = states["step_00000005"], states["step_00000012"]
+    same = {name for name in at_end if name.startswith("model.") and torch.equal(at_freeze[name], at_end[name])}
+    assert same == {"model.0.weight", "model.0.bias"}
+    assert not torch.equal(at_freeze["ema.0.weight"], at_end["ema.0.weight"]), "the average still catches up"
+    run_toy(toy_config(tmp_path / "parts", **optim), {7: "SIGTERM"})
+    assert_same(whole.tensors(), run_toy(toy_config(tmp_path / "parts", **optim)).trained.tensors())
+
+
+def test_parts_to_freeze_must_exist(tmp_path):
+    with pytest.raises(ValueError, match=r"begins with 'compressor\.'; names begin with \['0', '1', '3'\]"):
+        toy_trainer(toy_config(tmp_path, freeze=["compressor."]))
+
+
 @pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize("event", ["nan", "loss", "gradient"])
 @pytest.mark.parametrize("muon_lr", [None, 1e-2])
@@ -254,6 +285,12 @@ def test_learning_rate_warms_up_and_decays_to_zero():
         assert rate_share(linear, step, progress) == pytest.approx(want)
         assert rate_share(cosine, step, progress) == pytest.approx(want)
     assert rate_share(cosine, 90, 0.9) < rate_share(linear, 90, 0.9)
+
+
+def test_learning_rate_falls_at_milestones():
+    stepped = OptimConfig(warmup=10, decay_share=0.0, milestones=(20, 40), milestone_factor=0.4)
+    for step, want in ((4, 0.5), (19, 1.0), (20, 0.4), (39, 0.4), (40, 0.16), (99, 0.16)):
+        assert rate_share(stepped, step, step / 100) == pytest.approx(want)
 
 
 def test_muon_takes_the_inner_matrices_and_every_group_its_own_rate():
@@ -369,13 +406,26 @@ def write_toml(tmp_path, text):
     return path
 
 
-TOML = '[run]\nname = "toy"\nsteps = 10\n[model]\nname = "toy"\nimage_size = 64\n[model.decoder]\nqk_norm = false\n'
+TOML = """
+[run]
+name = "toy"
+steps = 10
+
+[model]
+name = "toy"
+image_size = 64
+
+[model.decoder]
+qk_norm = false
+null_tokens = false
+"""
 
 
 def test_settings_are_read_and_overridden(tmp_path):
     path = write_toml(tmp_path, TOML)
     overrides = ["run.steps=20", "optim.betas=[0.8, 0.9]", "run.name=other", "optim.lr=1", "model.decoder.depth=2"]
     config = load_config(path, [*overrides, "run.minutes=none"])
+    assert isinstance(config, SceneTokTrainConfig)
     assert (config.run.steps, config.run.name, config.run.minutes) == (20, "other", None)
     assert (config.optim.betas, config.optim.lr) == ((0.8, 0.9), 1.0)
     assert (config.model.decoder.depth, config.model.decoder.qk_norm) == (2, False)
@@ -395,6 +445,11 @@ def test_settings_are_read_and_overridden(tmp_path):
         ("data.rooms.image_size=32", "agree on image_size"),
         ("data.target_views=9", r"data\.rooms\.views"),
         ("optim.decay_shape=step", "linear"),
+        ("optim.milestones=[-1]", "milestones and freeze_after >= 0"),
+        ("run.init_differs=['compressor.tokens']", r"init_differs needs run\.init"),
+        ("task.kind=painting", r"task\.kind must be one of \['scenetok', 'scenegen'\], got 'painting'"),
+        ("task.kind=scenegen", r"unknown setting model\.decoder"),
+        ("task.extra_views=1", r"unknown setting task\.extra_views"),
     ],
 )
 def test_wrong_settings_are_named(tmp_path, override, message):

@@ -1,7 +1,7 @@
 """The settings of a training run: one TOML file, read strictly into frozen dataclasses.
 
-A resumed run must agree with its checkpoint in everything that `fingerprint` returns; the rest (length, learning rate,
-logging) may change between sessions of one run.
+What a task adds to them stands in its module in `training/tasks/`. A resumed run must agree with its checkpoint in
+everything that `fingerprint` returns; the rest (length, learning rate, logging) may change between sessions of one run.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from scenetok_core.configs import SceneTokConfig, from_dict, require, to_dict
+from scenetok_core.configs import ModelConfig, require, to_dict
 from training.data.rooms import RoomsConfig
 
 if sys.version_info >= (3, 11):
@@ -22,7 +22,7 @@ else:
     import tomli as tomllib
 
 _MUST_MATCH = ("model.", "data.", "task.", "run.seed", "optim.accumulate", "optim.betas", "optim.muon")
-_MAY_CHANGE = ("model.sampling.",)  # training does not sample
+_MAY_CHANGE = ("model.sampling.", "task.scene_checkpoint")  # training does not sample; weights count, not their place
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,9 @@ class RunConfig:
     name: str
     steps: int  # optimiser steps of the whole run
     output: str = "runs"
+    init: str | None = None  # checkpoint with whose weights the run starts; its networks must be those of [model]
+    init_differs: tuple[str, ...] = ()  # settings of the networks that may differ there, such as "compressor.tokens"
+    autoencoders: str = "models/scenetok"  # folder with the published weights of autoencoders
     seed: int = 0  # decides weights at the start, data and noise of every step
     minutes: float | None = None  # wall clock over all sessions; the run ends here or at `steps`, whichever comes
     # first. Rate and curriculum then follow the clock, so only runs without it can be repeated exactly.
@@ -50,6 +53,7 @@ class RunConfig:
         require(self.minutes is None or self.minutes > 0, f"run.minutes must be positive, got {self.minutes}")
         counts = (self.log_every, self.save_every, self.keep_last)
         require(min(counts) > 0, f"run.log_every, save_every and keep_last must be >= 1, got {counts}")
+        require(self.init is not None or not self.init_differs, "run.init_differs needs run.init, a checkpoint")
 
     @property
     def folder(self) -> Path:
@@ -69,6 +73,10 @@ class OptimConfig:
     warmup: int = 500  # steps
     decay_share: float = 0.3  # last part of the run, in which the rate falls to zero
     decay_shape: Literal["linear", "cosine"] = "linear"
+    milestones: tuple[int, ...] = ()  # steps from each of which on the rate is multiplied by milestone_factor
+    milestone_factor: float = 0.4
+    freeze: tuple[str, ...] = ()  # weights whose names begin like this are trained no more ...
+    freeze_after: int = 0  # ... after so many steps
     clip: float = 1.0  # largest gradient norm
     accumulate: int = 1  # batches per optimiser step
     ema: float = 0.9995
@@ -81,98 +89,60 @@ class OptimConfig:
         require(0 <= self.decay_share <= 1, f"optim.decay_share must lie in [0, 1], got {self.decay_share}")
         require(0 <= self.ema < 1, f"optim.ema must lie in [0, 1), got {self.ema}")
         require(self.warmup >= 0 and self.clip > 0, f"optim.warmup {self.warmup} or clip {self.clip} is negative or 0")
+        require(
+            self.milestone_factor > 0 and min((self.freeze_after, *self.milestones)) >= 0,
+            f"optim.milestone_factor must be positive, milestones and freeze_after >= 0; got {self.milestone_factor}, "
+            f"{self.milestones} and {self.freeze_after}",
+        )
         require(min(self.accumulate, self.max_bad_steps) > 0, "optim.accumulate and optim.max_bad_steps must be >= 1")
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """What a batch holds."""
+    """What a batch holds, and where it comes from."""
 
     scenes: int = 8  # per process and batch
     context_views: int = 8
     target_views: int = 4
     rooms: RoomsConfig = field(default_factory=RoomsConfig)
+    kind: Literal["rooms"] = "rooms"  # the source, see `training/dataset.py`
 
     def __post_init__(self) -> None:
         counts = (self.scenes, self.context_views, self.target_views)
         require(min(counts) > 0, f"data.scenes, context_views and target_views must be >= 1, got {counts}")
         require(
-            self.context_views <= self.rooms.views
-            and self.context_views + self.target_views <= self.rooms.views + self.rooms.strays,
-            f"data.rooms.views {self.rooms.views} and strays {self.rooms.strays} are too few for "
-            f"{self.context_views} inputs and {self.target_views} targets",
+            self.context_views <= self.rooms.views,
+            f"data.rooms.views {self.rooms.views} are too few for {self.context_views} inputs",
         )
 
 
 @dataclass(frozen=True)
 class TaskConfig:
-    """How the compressor and the decoder are trained together."""
+    """What the settings of every task have; each task has its own class of them."""
 
-    mean_share: float = 0.4  # first share of the run with all targets at t = 1: plain regression from tokens and pose
-    mean_fraction: float = 0.25  # of the targets at t = 1 after that
-    time_mean: float = 1.0  # the other times are sigmoid(N(mean, std))
-    time_std: float = 1.0
-    split_times: float = 0.3  # probability that two groups of targets have noise levels of their own
-    copy_share: float = 0.0  # first share of the run with `least_context` inputs that are the targets themselves
-    far_from: float = 0.3  # share of the run from which on batches are as hard as they get; between, they get harder:
-    far_share: float = 0.8  # of the batches has targets away from the inputs
-    least_context: int = 1  # input views vary from here to data.context_views
-    loss_weight_cap: float = 5.0  # squared error is weighted min(1 / t^2, cap)
-    gradient_weight: float = 0.1  # of the L1 loss between picture gradients
-    token_drop: float = 0.3  # probability that the scenes of a batch keep only some tokens, from mean_share / 2 on
-    token_keep: float = 0.25  # smallest share kept then
-    token_noise: float = 0.0  # largest standard deviation of noise on tokens in the second half
-    # The input view that becomes the origin. Encoding takes the most central one, on a walk about the middle one.
-    reference: Literal["random", "middle"] = "random"
-    scale_range: tuple[float, float] = (0.7, 1.4)  # random factor on the scene scale
-
-    def __post_init__(self) -> None:
-        for name in ("mean_share", "mean_fraction", "split_times", "far_share", "token_drop", "token_keep"):
-            share = getattr(self, name)
-            require(0 <= share <= 1, f"task.{name} must lie in [0, 1], got {share}")
-        require(self.least_context >= 1, f"task.least_context must be >= 1, got {self.least_context}")
-        strengths = (self.time_std, self.loss_weight_cap, self.gradient_weight, self.token_noise)
-        require(
-            min(strengths) >= 0,
-            f"task.time_std, loss_weight_cap, gradient_weight and token_noise must be >= 0, got {strengths}",
-        )
-        require(
-            0 <= self.copy_share < self.far_from <= 1,
-            f"task.copy_share and far_from must rise within [0, 1], got {self.copy_share} and {self.far_from}",
-        )
-        low, high = self.scale_range
-        require(0 < low <= high, f"task.scale_range must rise from above 0, got {self.scale_range}")
+    kind: str = "scenetok"  # the task, a name in `training.tasks.TASKS`
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A complete run."""
+    """A complete run; every task has its own class, in which `model` and `task` have the types that it needs."""
 
     run: RunConfig
-    model: SceneTokConfig
+    model: ModelConfig
     optim: OptimConfig = field(default_factory=OptimConfig)
     data: DataConfig = field(default_factory=DataConfig)
     task: TaskConfig = field(default_factory=TaskConfig)
 
     def __post_init__(self) -> None:
-        data, model = self.data, self.model
-        sizes = (data.rooms.image_size, model.image_size)
+        sizes = (self.data.rooms.image_size, self.model.image_size)
         require(len(set(sizes)) == 1, f"data.rooms and model must agree on image_size, got {sizes}")
-        require(
-            data.context_views <= model.context_views,
-            f"data.context_views {data.context_views} is more than model.context_views {model.context_views}",
-        )
-        require(
-            self.task.least_context <= data.context_views,
-            f"task.least_context {self.task.least_context} is more than data.context_views {data.context_views}",
-        )
 
 
-def load_config(path: Path | str, overrides: Iterable[str] = ()) -> TrainConfig:
-    """Read a run's TOML file and apply `a.b=value` overrides.
+def read_settings(path: Path | str, overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """The tables of a run's TOML file with `a.b=value` overrides applied; see `training.tasks.load_config`.
 
     Raises:
-        ValueError: no such file, broken TOML, an unknown or missing setting, a value of the wrong type.
+        ValueError: no such file, broken TOML, or an override that is none.
     """
     path = Path(path)
     if not path.is_file():
@@ -183,7 +153,7 @@ def load_config(path: Path | str, overrides: Iterable[str] = ()) -> TrainConfig:
         raise ValueError(f"{path} is no valid TOML: {error}") from error
     for override in overrides:
         _apply(data, override)
-    return from_dict(TrainConfig, data)
+    return data
 
 
 def _apply(data: dict[str, Any], override: str) -> None:

@@ -68,7 +68,11 @@ class SkippingOptimizer(torch.optim.Optimizer):
 
 
 def rate_share(optim: OptimConfig, step: int, progress: float) -> float:
-    """Share of the full rate at `step` (from 0): warm-up, 1, then decay to 0 over the last `decay_share` of the run."""
+    """Share of the full rate at `step` (from 0): warm-up, 1, then decay to 0 over the last `decay_share` of the run.
+
+    At every milestone that was reached it is multiplied by `milestone_factor`.
+    """
     rate = min(1.0, (step + 1) / max(optim.warmup, 1))
+    rate *= optim.milestone_factor ** sum(step >= milestone for milestone in optim.milestones)
     left = min(1.0, (1 - progress) / optim.decay_share) if optim.decay_share else 1.0
     return rate * (left if optim.decay_shape == "linear" else 0.5 - 0.5 * math.cos(math.pi * left))

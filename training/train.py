@@ -16,8 +16,7 @@ if not __package__:  # run as a script: sys.path[0] is this folder, the packages
 
 import torch
 
-from training.config import load_config
-from training.tasks import SceneTokTask
+from training.tasks import build_task, load_config
 from training.trainer import Trainer, TrainingDivergedError
 
 logger = logging.getLogger("training")
@@ -25,7 +24,7 @@ logger = logging.getLogger("training")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description="Train a model on endless procedural rooms.")
+    parser = argparse.ArgumentParser(description="Train a model.")
     parser.add_argument("--config", required=True, help="TOML file of the run, see training/configs/")
     parser.add_argument(
         "--set", action="append", default=[], metavar="A.B=VALUE", help="override a setting (repeatable)"
@@ -37,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = load_config(options.config, options.set)
         if config.run.threads is not None:
             torch.set_num_threads(config.run.threads)
-        trainer = Trainer(config, SceneTokTask(config))
+        trainer = Trainer(config, build_task(config))
         trainer.resume(options.resume)
     except ValueError as error:
         logger.error("%s", error)

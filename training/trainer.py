@@ -7,57 +7,29 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import send_to_device
-from PIL import Image
-from torch import Tensor, nn
+from accelerate.utils import DistributedDataParallelKwargs, send_to_device
+from torch import Tensor
 
 from scenetok_core.configs import to_dict
 from training.config import TrainConfig, fingerprint
-from training.data.loader import Dataset, batches, step_seed
+from training.data.loader import batches, step_seed
 from training.ema import Ema
+from training.finetune import check_parts, freeze, start_from
 from training.log import Meter, RunLog
 from training.optim import SkippingOptimizer, rate_share
-from training.state import Trained, find_state, load_state, save_state
+from training.state import Trained, find_state, list_states, load_state, save_state
 from training.stopping import stop_requests
+from training.tasks.base import Task
 
 logger = logging.getLogger("training")
 
 SHEET_SEED = 0  # of the held-out scenes on sample sheets
-
-
-class Task(Protocol):
-    """What the loop needs to know about a model and its objective."""
-
-    def build(self) -> nn.Module:
-        """The model with fresh weights; trained parts require gradients, and only through its `forward`."""
-        ...
-
-    def dataset(self, device: torch.device) -> Dataset:
-        """The training data; it may be made on `device` (the loop moves what lies elsewhere)."""
-        ...
-
-    def loss(
-        self, model: nn.Module, batch: Any, generator: torch.Generator, progress: float
-    ) -> tuple[Tensor, Mapping[str, Tensor | float]]:
-        """Losses of one batch, [B] and unreduced, and scalars to log.
-
-        All randomness comes from `generator` (on the batch's device); `progress` in [0, 1) is the share done.
-        """
-        ...
-
-    def sheet(self, model: nn.Module, batch: Any, generator: torch.Generator) -> Image.Image:
-        """A picture of what the model (in evaluation mode, averaged weights) does with a held-out batch."""
-        ...
-
-    def export(self, path: Path, state: dict[str, Tensor], metadata: dict[str, str]) -> None:
-        """Write the model's state (averaged, bfloat16) as an inference checkpoint, whole or not at all."""
-        ...
 
 
 class TrainingDivergedError(RuntimeError):
@@ -70,12 +42,19 @@ class Trainer:
     def __init__(self, config: TrainConfig, task: Task) -> None:
         run, optim = config.run, config.optim
         self.config, self.task = config, task
-        accelerator = Accelerator(mixed_precision=run.mixed_precision, gradient_accumulation_steps=optim.accumulate)
+        accelerator = Accelerator(
+            mixed_precision=run.mixed_precision,
+            gradient_accumulation_steps=optim.accumulate,
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=bool(optim.freeze))],
+        )
         self.accelerator, self.device, self.rank = accelerator, accelerator.device, accelerator.process_index
         self.dataset = task.dataset(self.device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(run.seed)
             model = task.build()
+        if run.init is not None and not list_states(run.folder / "states"):  # else it is resumed
+            start_from(Path(run.init), model, config.model, run.init_differs)
+        check_parts(model, optim.freeze)
         if run.compile_model:
             model.compile()
         optimizer = SkippingOptimizer(model, optim)
@@ -83,6 +62,7 @@ class Trainer:
         self.trained = Trained(model, Ema(model, optim.ema, optim.ema_ramp), optimizer)
         self.folder = run.folder
         self.fingerprint = fingerprint(config) | {"processes": accelerator.num_processes}
+        self.fingerprint |= {f"frozen.{name}": digest for name, digest in task.frozen.items()}
         self.meter = Meter(self.device)
         self.bad_steps = torch.zeros(3, device=self.device)  # in a row now, longest row, all
         self.saved_step = -1
@@ -156,6 +136,8 @@ class Trainer:
     def train_step(self, source: Iterator[Any], progress: float) -> None:
         """One optimiser step over `optim.accumulate` batches."""
         optim, step = self.config.optim, self.trained.step
+        if optim.freeze and step >= optim.freeze_after:
+            freeze(self.trained.model, optim.freeze)
         self.trained.optimizer.set_rate(rate_share(optim, step, progress))
         logs = []
         for index in range(step * optim.accumulate, (step + 1) * optim.accumulate):

@@ -24,11 +24,21 @@ class Posterior:
     logvar: Tensor | None = None  # [B, N, D]
 
     def sample(self, generator: torch.Generator) -> Tensor:
-        """One draw [B, N, D] with noise of a CPU `generator`; the mean of a point estimate."""
+        """One draw [B, N, D] with noise of `generator`, on any device; the mean of a point estimate."""
         if self.logvar is None:
             return self.mean
-        noise = torch.randn(self.mean.shape, generator=generator, dtype=torch.float32)
+        noise = torch.randn(self.mean.shape, generator=generator, dtype=torch.float32, device=generator.device)
         return self.mean + noise.to(self.mean) * torch.exp(0.5 * self.logvar)
+
+    def divergence(self) -> Tensor:
+        """Kullback-Leibler divergence from the unit Gaussian [B] in nats, averaged over all numbers of the tokens.
+
+        Raises:
+            ValueError: a point estimate has none.
+        """
+        if self.logvar is None:
+            raise ValueError("a point estimate has no divergence; it takes a compressor with posterior 'gaussian'")
+        return (0.5 * (self.mean.square() + self.logvar.exp() - 1 - self.logvar)).flatten(1).mean(1)
 
 
 class Compressor(nn.Module):

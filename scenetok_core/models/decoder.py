@@ -34,9 +34,21 @@ class Decoder(nn.Module):
         self.model = LatentDiT(config)
         self.cnd_proj = nn.Linear(config.token_dim, config.hidden)
 
-    def condition(self, tokens: Tensor) -> list[KeysValues]:
-        """Keys and values of scene tokens [B, N, D] for every block; they serve all steps and windows of a scene."""
-        return self._keys_values(self.cnd_proj(tokens.to(self.cnd_proj.weight.dtype)))
+    def condition(
+        self,
+        tokens: Tensor,  # [B, N, D]
+        seen: Tensor | None = None,  # [B] bool, False: this scene is unconditional; None: all are seen
+    ) -> list[KeysValues]:
+        """Keys and values of scene tokens for every block; they serve all steps and windows of a scene.
+
+        Raises:
+            ValueError: scenes are to be unconditional and there are no null tokens for that.
+        """
+        context = self.cnd_proj(tokens.to(self.cnd_proj.weight.dtype))
+        if seen is not None:  # N equal keys act as the one of `null_condition`
+            self._need_null_tokens()
+            context = torch.where(seen[:, None, None], context, self.null_tokens.to(context.dtype))
+        return self._keys_values(context)
 
     def null_condition(self, batch: int) -> list[KeysValues]:
         """The unconditional context for classifier-free guidance.
@@ -44,9 +56,12 @@ class Decoder(nn.Module):
         Raises:
             ValueError: the checkpoint was trained without one.
         """
+        self._need_null_tokens()
+        return self._keys_values(self.null_tokens.expand(batch, -1, -1).to(self.cnd_proj.weight.dtype))
+
+    def _need_null_tokens(self) -> None:
         if not self.config.null_tokens:
             raise ValueError("this checkpoint has no null_tokens, so guidance is not possible; use guidance 1.0")
-        return self._keys_values(self.null_tokens.expand(batch, -1, -1).to(self.cnd_proj.weight.dtype))
 
     def _keys_values(self, context: Tensor) -> list[KeysValues]:
         return self.model.keys_values(context)

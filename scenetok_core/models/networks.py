@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..configs import SceneTokConfig
 from ..flow import guide, to_velocity
 from ..sampling import Progress, Schedule, denoise
-from .compressor import Compressor
+from .compressor import Compressor, Posterior
 from .decoder import Decoder
 from .dit import side_by_side
 
@@ -30,14 +30,17 @@ class Networks(nn.Module):
         noisy: Tensor,  # [B, L, C, h, w] noisy target latents
         t: Tensor,  # [B, L] their noise levels
         packed_rays: Tensor,  # [B, L, t, 6, R, R]
-        edit: Callable[[Tensor], Tensor] = lambda tokens: tokens,
-    ) -> Tensor:
-        """Encode and decode in one pass, as joint training needs it; `edit` may drop or disturb the tokens [B, N, D].
+        choose: Callable[[Posterior], Tensor] = lambda posterior: posterior.mean,
+        seen: Tensor | None = None,  # [B] bool, False: decoded without tokens; None: all with theirs
+    ) -> tuple[Tensor, Posterior]:
+        """Encode and decode in one pass, as joint training needs it.
 
-        Returns the decoder's prediction [B, L, C, h, w].
+        `choose` makes tokens [B, N, D] of the posterior: its mean or a draw, with tokens dropped or disturbed. Returns
+        the decoder's prediction [B, L, C, h, w] and the posterior.
         """
-        tokens = edit(self.compressor(context, context_rays).mean)
-        return self.denoiser(noisy, t, self.denoiser.embed_rays(packed_rays), self.denoiser.condition(tokens))
+        posterior = self.compressor(context, context_rays)
+        tokens = self.denoiser.condition(choose(posterior), seen)
+        return self.denoiser(noisy, t, self.denoiser.embed_rays(packed_rays), tokens), posterior
 
 
 @torch.no_grad()

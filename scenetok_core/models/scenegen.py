@@ -140,6 +140,18 @@ class GeneratorNetworks(nn.Module):
         super().__init__()
         self.scene_generator = SceneGen(config.generator)
 
+    def forward(
+        self,
+        noisy: Tensor,  # [B, N, D] scene tokens times token_scale, with noise
+        t: Tensor,  # [B]
+        latents: Tensor,  # [B, V, C, h, w]
+        rays: Tensor,  # [B, V, 6, R, R]
+        anchor_rays: Tensor,  # [B, A, 6, R, R]
+        seen: Tensor,  # [B, V] bool, False: this view is masked
+    ) -> Tensor:
+        """Condition and predict the velocity [B, N, D] in one pass, as training needs it."""
+        return self.scene_generator(noisy, t, self.scene_generator.condition(latents, rays, anchor_rays, seen))
+
 
 @torch.no_grad()
 def sample_tokens(

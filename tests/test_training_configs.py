@@ -1,0 +1,110 @@
+"""The committed runs: they load, have the released sizes and the published schedule; and starting from weights."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from scenetok_core.checkpoints import build_networks, load_checkpoint
+from scenetok_core.configs import SceneTokConfig
+from scenetok_core.models.networks import Networks
+from scenetok_core.presets import PRESETS
+from tests import small
+from training.finetune import start_from
+from training.optim import rate_share
+from training.tasks import build_task, load_config
+from training.tasks.shared import FlowTaskConfig
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = {path.stem: path for path in sorted((ROOT / "training" / "configs").glob("*.toml"))}
+RELEASED = {
+    "re10k_videodc_lognorm": ("va-videodc_re10k", 1.0),
+    "dl3dv_videodc_shift4": ("va-videodc_dl3dv", 4.0),
+    "dl3dv_videodc_shift8": ("va-videodc_dl3dv", 8.0),
+    "dl3dv_wan_shift4": ("va-wan_dl3dv", 4.0),
+    "dl3dv_wan_shift8": ("va-wan_dl3dv", 8.0),
+    "scenegen_re10k_shift1": ("scenegen_shift1_re10k", 1.0),
+    "scenegen_re10k_shift4": ("scenegen_shift4_re10k", 4.0),
+    "scenegen_re10k_shift12": ("scenegen_shift12_re10k", 12.0),
+}
+SEED = 3
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_committed_run_loads_and_is_named_after_its_file(name):
+    config = load_config(CONFIGS[name])
+    assert config.run.name == name
+
+
+@pytest.mark.parametrize("name", RELEASED)
+def test_published_runs_train_the_released_models(name):
+    config = load_config(CONFIGS[name])
+    preset, shift = RELEASED[name]
+    released = PRESETS[preset]
+    assert config.model == replace(released, sampling=replace(released.sampling, shift=shift))
+    assert isinstance(config.task, FlowTaskConfig)
+    if config.task.weighting == "shifted":
+        assert config.task.time_shift == shift
+
+
+def test_published_rates_fall_in_steps():
+    optim = load_config(CONFIGS["re10k_videodc_lognorm"]).optim
+    rates = [optim.lr * rate_share(optim, step, 0.99) for step in (999, 5000, 20_000, 150_000, 500_000)]
+    assert rates == pytest.approx([0.5e-4, 1e-4, 4e-5, 1.6e-5, 6.4e-6])
+    assert (optim.freeze, optim.freeze_after) == (("compressor.",), 150_000)
+
+
+def test_the_small_generator_fits_the_shipped_model_and_its_size_is_the_one_told(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    task = build_task(load_config(CONFIGS["scenegen_tiny"]))
+    weights = sum(weight.numel() for weight in task.build().parameters())
+    assert weights == pytest.approx(7.6e6, rel=0.01)
+    assert list(task.frozen) == ["scene_model"]
+
+
+def fresh(config, seed=SEED):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return build_networks(config)
+
+
+def test_a_run_starts_from_the_weights_of_a_checkpoint(tmp_path):
+    path = small.checkpoint(tmp_path)
+    saved, config, _ = load_checkpoint(path)
+    model = fresh(config)
+    start_from(path, model, config)
+    state = model.state_dict()
+    assert all(torch.equal(state[name], tensor) for name, tensor in saved.items())
+
+
+def test_weights_of_settings_that_may_differ_start_fresh(tmp_path):
+    path = small.checkpoint(tmp_path)
+    saved, config, _ = load_checkpoint(path)
+    tokens = replace(config.compressor, tokens=2 * small.TOKENS)
+    larger = replace(config, compressor=tokens, decoder=replace(config.decoder, null_tokens=False))
+    model, untouched = fresh(larger), fresh(larger)
+    with pytest.raises(ValueError, match=r"compressor\.tokens is 6 there and 12 here; decoder\.null_tokens is True"):
+        start_from(path, model, larger)
+    start_from(path, model, larger, ("compressor.tokens", "decoder.null_tokens"))
+    state = model.state_dict()
+    assert torch.equal(state["compressor.scene_tokens"], untouched.state_dict()["compressor.scene_tokens"])
+    assert [name for name in state if not torch.equal(state[name], saved[name])] == ["compressor.scene_tokens"]
+
+
+def test_weights_of_other_meaning_are_refused(tmp_path):
+    path = small.checkpoint(tmp_path)
+    config = small.config()
+    other = replace(config, decoder=replace(config.decoder, prediction="x"))
+    with pytest.raises(
+        ValueError, match=r"small\.safetensors does not fit \[model\]: decoder\.prediction is 'v' there"
+    ):
+        start_from(path, Networks(other), other)
+    with pytest.raises(ValueError, match=r"names 'decoder\.width', which is no setting"):
+        start_from(path, Networks(config), config, ("decoder.width",))
+    with pytest.raises(ValueError, match="not a scene generator"):
+        start_from(path, fresh(small.generator_config()), small.generator_config())
+
+
+def test_released_sizes_are_the_defaults():
+    assert SceneTokConfig("va-videodc_re10k") == PRESETS["va-videodc_re10k"]

@@ -1,0 +1,84 @@
+"""Starting from trained weights, and ending the training of a part of a model."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from scenetok_core.checkpoints import load_checkpoint
+from scenetok_core.configs import ModelConfig, SceneGenConfig, SceneTokConfig
+from scenetok_core.weights import check_shapes
+
+logger = logging.getLogger("training")
+
+_LISTED = 5
+
+
+@torch.no_grad()
+def start_from(path: Path, model: nn.Module, config: ModelConfig, differs: tuple[str, ...] = ()) -> None:
+    """Give `model` the weights of a checkpoint.
+
+    Args:
+        path: an inference checkpoint of the same family.
+        model: fresh; changed in place.
+        config: of `model`.
+        differs: settings of the networks that may differ from the checkpoint's, such as `compressor.tokens`. Weights
+            that are missing there or have another shape stay fresh.
+
+    Raises:
+        ValueError: not such a checkpoint, or its networks differ in other settings; the message names them.
+    """
+    if isinstance(config, SceneGenConfig):
+        state, saved, _ = load_checkpoint(path, SceneGenConfig)
+    else:
+        state, saved, _ = load_checkpoint(path, SceneTokConfig)
+    before, now = (dict(_network_settings(part)) for part in (saved, config))
+    unknown = sorted(set(differs) - set(now))
+    if unknown:
+        raise ValueError(
+            f"run.init_differs names {unknown[0]!r}, which is no setting of the networks: {', '.join(now)}"
+        )
+    faults = [key for key in now if before[key] != now[key] and key not in differs]
+    if faults:
+        lines = [f"{key} is {before[key]!r} there and {now[key]!r} here" for key in faults[:_LISTED]]
+        raise ValueError(
+            f"run.init {path.name} does not fit [model]: {'; '.join(lines)}{' ...' if faults[_LISTED:] else ''}; take "
+            "over its settings, or list in run.init_differs which ones may differ"
+        )
+    target = model.state_dict()
+    if not differs:
+        check_shapes(state, {name: value.shape for name, value in target.items()}, f"run.init {path.name}")
+    fitting = [name for name, value in target.items() if name in state and state[name].shape == value.shape]
+    for name in fitting:
+        target[name].copy_(state[name])
+    fresh = [name for name in target if name not in fitting]
+    logger.info("started from %s%s", path, f"; fresh: {', '.join(fresh)}" if fresh else "")
+
+
+def _network_settings(config: ModelConfig) -> Iterator[tuple[str, Any]]:
+    for section in ("compressor", "decoder", "generator"):
+        network = getattr(config, section, None)
+        settings: Mapping[str, Any] = {} if network is None else dataclasses.asdict(network)
+        yield from ((f"{section}.{name}", value) for name, value in settings.items())
+
+
+def check_parts(model: nn.Module, parts: tuple[str, ...]) -> None:
+    """Raise `ValueError` unless every one of `parts` begins the name of a weight of `model`."""
+    names = [name for name, _ in model.named_parameters()]
+    for part in parts:
+        if not any(name.startswith(part) for name in names):
+            known = sorted({name.partition(".")[0] for name in names})
+            raise ValueError(f"optim.freeze: no weight has a name that begins with {part!r}; names begin with {known}")
+
+
+def freeze(model: nn.Module, parts: tuple[str, ...]) -> None:
+    """End the training of the weights whose names begin with one of `parts`; they need no gradient any more."""
+    for name, weight in model.named_parameters():
+        if name.startswith(parts):
+            weight.requires_grad_(False)

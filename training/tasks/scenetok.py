@@ -1,0 +1,376 @@
+"""Compressor and decoder trained together, from posed pictures of the same scene (SceneTok, section 3)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Literal, TypedDict
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from scenetok_core.autoencoders import Autoencoder
+from scenetok_core.camera import camera_extents, scale_to
+from scenetok_core.checkpoints import save_checkpoint
+from scenetok_core.configs import SceneTokConfig, require
+from scenetok_core.flow import interpolate, to_clean
+from scenetok_core.metrics import psnr
+from scenetok_core.models.compressor import Posterior
+from scenetok_core.models.networks import Networks, sample_latents
+from scenetok_core.nn.attention import RMSNorm
+from scenetok_core.published import load_autoencoder
+from scenetok_core.sampling import make_schedule
+from scenetok_core.sheets import contact_sheet
+from training.config import TrainConfig
+from training.data.loader import Dataset
+from training.data.rooms import RoomBatch
+from training.dataset import Batch, build_dataset
+from training.tasks.shared import (
+    FlowTaskConfig,
+    draw_factors,
+    draw_levels,
+    latents_of,
+    move_frozen,
+    open_gates,
+    require_shares,
+    scene_rays,
+    silence,
+    weight_folders,
+    with_chance,
+    xavier,
+)
+from training.tasks.views import choose_run, choose_views, pick
+
+_GRADIENT_SCALES = 2
+_CROSS_ATTENTION_GAIN = 4.0  # of the queries at the start
+_SHEET_STEPS = 10
+_SHEET_SCENES = 5
+
+
+@dataclass(frozen=True)
+class SceneTokTaskConfig(FlowTaskConfig):
+    """How the compressor and the decoder are trained together."""
+
+    kind: Literal["scenetok"] = "scenetok"
+    time_mean: float = 1.0
+    mean_share: float = 0.4  # first share of the run with all targets at t = 1: plain regression from tokens and pose
+    mean_fraction: float = 0.25  # of the targets at t = 1 after that; the others are drawn as `weighting` says
+    split_times: float = 0.3  # probability that two groups of targets have noise levels of their own
+    kl_weight: float = 0.0  # of the divergence of a Gaussian posterior from the unit Gaussian
+    loss_weight_cap: float = 5.0  # squared error of clean latents is weighted min(1 / t^2, cap)
+    gradient_weight: float = 0.1  # of the L1 loss between picture gradients
+    token_drop: float = 0.3  # probability that the scenes of a batch keep only some tokens, from mean_share / 2 on
+    token_keep: float = 0.25  # smallest share kept then
+    token_noise: float = 0.0  # largest standard deviation of noise on tokens in the second half
+    # Where the source is rooms:
+    copy_share: float = 0.0  # first share of the run with `least_context` inputs that are the targets themselves
+    far_from: float = 0.3  # share of the run from which on batches are as hard as they get; between, they get harder:
+    far_share: float = 0.8  # of the batches has targets away from the inputs
+    least_context: int = 1  # input views vary from here to data.context_views
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_shares(self, "mean_share mean_fraction split_times far_share token_drop token_keep")
+        require(self.least_context >= 1, f"task.least_context must be >= 1, got {self.least_context}")
+        strengths = (self.loss_weight_cap, self.gradient_weight, self.token_noise, self.kl_weight)
+        require(
+            min(strengths) >= 0,
+            f"task.loss_weight_cap, gradient_weight, token_noise and kl_weight must be >= 0, got {strengths}",
+        )
+        require(
+            0 <= self.copy_share < self.far_from <= 1,
+            f"task.copy_share and far_from must rise within [0, 1], got {self.copy_share} and {self.far_from}",
+        )
+
+
+@dataclass(frozen=True)
+class SceneTokTrainConfig(TrainConfig):
+    """A complete run that trains a SceneTok model."""
+
+    model: SceneTokConfig
+    task: SceneTokTaskConfig = field(default_factory=SceneTokTaskConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        data, model, task = self.data, self.model, self.task
+        require(
+            data.context_views <= model.context_views,
+            f"data.context_views {data.context_views} is more than model.context_views {model.context_views}",
+        )
+        require(
+            task.least_context <= data.context_views,
+            f"task.least_context {task.least_context} is more than data.context_views {data.context_views}",
+        )
+        require(
+            data.context_views + data.target_views <= data.rooms.views + data.rooms.strays,
+            f"data.rooms.views {data.rooms.views} and strays {data.rooms.strays} are too few for "
+            f"{data.context_views} inputs and {data.target_views} targets",
+        )
+        require(
+            model.decoder.null_tokens == (task.unconditional > 0),
+            f"model.decoder.null_tokens = {model.decoder.null_tokens} does not fit task.unconditional = "
+            f"{task.unconditional}: null tokens are learnt from unconditional scenes; set both or neither",
+        )
+        require(
+            model.compressor.posterior == "gaussian" or task.kl_weight == 0,
+            f"task.kl_weight = {task.kl_weight} needs model.compressor.posterior = 'gaussian', got "
+            f"{model.compressor.posterior!r}",
+        )
+
+
+class DrawnDifficulty(TypedDict):
+    """Arguments of `SceneTokTask.choose`."""
+
+    far: bool
+    context: int
+
+
+@dataclass(frozen=True)
+class Example:
+    """One batch as the networks take it: latents and rays in every scene's own frame."""
+
+    context: Tensor  # [B, V, C, h, w]
+    context_rays: Tensor  # [B, V, 6, R, R]
+    target: Tensor  # [B, L, C, h, w]
+    target_rays: Tensor  # [B, L, t, 6, R, R]
+
+    def first(self, count: int) -> Example:
+        """At most `count` of the scenes."""
+        return Example(*(getattr(self, part.name)[:count] for part in dataclasses.fields(self)))
+
+
+class SceneTokTask:
+    """Joint training of compressor and decoder by rectified flow on the target latents.
+
+    Targets are single frames, or a run of consecutive ones where the target autoencoder joins several to a latent.
+    """
+
+    config_class: ClassVar[type[TrainConfig]] = SceneTokTrainConfig
+
+    def __init__(self, config: SceneTokTrainConfig, autoencoders: Mapping[str, Autoencoder] | None = None) -> None:
+        """Take a run's settings, and by name the autoencoders; None loads those of the model.
+
+        Raises:
+            ValueError: weights of an autoencoder are not found, or parts that do not fit together.
+        """
+        model = config.model
+        names = {model.context_autoencoder, model.target_autoencoder}
+        folders = weight_folders(config.run.autoencoders)
+        autoencoders = autoencoders or {name: load_autoencoder(name, folders) for name in names}
+        self.config = config
+        self.frozen: Mapping[str, str] = {}
+        self.context_autoencoder = autoencoders[model.context_autoencoder]
+        self.target_autoencoder = autoencoders[model.target_autoencoder]
+        model.check_latents(self.context_autoencoder.spec, self.target_autoencoder.spec)
+        group = self.target_autoencoder.spec.group_frames
+        require(
+            config.data.target_views % group == 0,
+            f"data.target_views {config.data.target_views} must be a multiple of {group}: {model.target_autoencoder!r} "
+            f"makes latents of groups of {group} frames",
+        )
+
+    def build(self) -> Networks:
+        """Fresh networks: Xavier weights, residual branches open (gates 1), modulation and output at zero.
+
+        The decoder does not see its noisy input at first, and cross attention starts sharp: while tokens are averages
+        of all views, and pixels averages of all tokens, nothing but the mean colour is learnt.
+        """
+        model, networks = self.config.model, Networks(self.config.model)
+        decoder = networks.denoiser.model
+        xavier(networks)
+        open_gates(networks.compressor.aggregate, model.compressor.hidden)
+        open_gates(decoder.blocks, model.decoder.hidden)
+        silence(decoder)
+        nn.init.zeros_(decoder.x_embedder.proj.weight)
+        readers = [block.attn3 for block in networks.compressor.aggregate]
+        for attention in (*readers, *(block.attn2 for block in decoder.blocks)):
+            if isinstance(attention.q_norm, RMSNorm):  # type: ignore[union-attr]
+                nn.init.constant_(attention.q_norm.weight, _CROSS_ATTENTION_GAIN)  # type: ignore[union-attr]
+        return networks
+
+    def dataset(self, device: torch.device) -> Dataset:
+        """The scenes that `data.kind` names; the autoencoders follow to `device`."""
+        move_frozen((self.context_autoencoder.network, self.target_autoencoder.network), device)
+        return build_dataset(self.config, device)
+
+    def choose(self, batch: RoomBatch, generator: torch.Generator, *, far: bool, context: int) -> Batch:
+        """Inputs and targets in rooms.
+
+        Where few inputs are asked for, every scene gives several examples, so that all batches are of about one size.
+        Runs of consecutive frames lie anywhere on the walk, whatever `far` says.
+        """
+        data, group = self.config.data, self.target_autoencoder.spec.group_frames
+        strays = data.rooms.strays
+        walk, copies = batch.rgb.shape[1] - strays, max(1, data.context_views // context)
+        rows = torch.arange(len(batch.rgb), device=batch.rgb.device).repeat_interleave(copies)
+        count, most = len(rows), max(1, data.target_views // copies // group) * group
+        in_runs = group > 1
+        singles = 0 if in_runs else most
+        far = far and not in_runs
+        inputs, targets = choose_views(walk, strays, context, singles, far=far, scenes=count, generator=generator)
+        if in_runs:
+            targets = choose_run(walk, most, scenes=count, generator=generator)
+        return pick(batch, rows, inputs, targets)
+
+    def frame(self, batch: Batch, generator: torch.Generator, *, jitter: bool) -> Example:
+        """Bring the cameras into the scenes' frames, and encode what is not encoded yet."""
+        task, model = self.config.task, self.config.model
+        given, asked = batch.context.cameras, batch.target.cameras
+        device, (count, context) = given.c2w.device, given.c2w.shape[:2]
+        views = torch.randint(context, (count,), generator=generator, device=device)
+        if task.reference == "middle":
+            views = torch.full_like(views, context // 2)
+        reference = given.c2w[torch.arange(count, device=device), views]
+        scale = draw_factors(task, count, generator, jitter=jitter)
+        if task.scene_scale == "auto":
+            scale = scale_to(camera_extents(given.centers).float(), model.scene_extent) * scale
+        target_rays = scene_rays(asked, reference, scale, model.target_focal, model.decoder.ray_map)
+        return Example(
+            context=latents_of(batch.context, self.context_autoencoder),
+            context_rays=scene_rays(given, reference, scale, model.context_focal, model.compressor.ray_map),
+            target=latents_of(batch.target, self.target_autoencoder),
+            target_rays=self.target_autoencoder.spec.pack(target_rays),
+        )
+
+    def prepare(
+        self, batch: RoomBatch, generator: torch.Generator, *, far: bool, context: int, jitter: bool
+    ) -> Example:
+        """`choose`, then `frame`."""
+        return self.frame(self.choose(batch, generator, far=far, context=context), generator, jitter=jitter)
+
+    def times(self, shape: tuple[int, int], generator: torch.Generator, progress: float) -> Tensor:
+        """Noise levels [B, L]: all 1 in the first share of the run, later a mixture (see `SceneTokTaskConfig`)."""
+        task, device = self.config.task, generator.device
+        ones = torch.ones(shape, device=device)
+        if progress < task.mean_share:
+            return ones
+        level = draw_levels(task, (shape[0], 2), generator)
+        chance = torch.rand((shape[0], 3), generator=generator, device=device)
+        level[:, 1] = torch.where(chance[:, 0] < task.split_times, level[:, 1], level[:, 0])
+        group = self.target_autoencoder.spec.group_latents  # windows slide by whole groups
+        border = (chance[:, 1] * (shape[1] // group)).floor() * group
+        second = torch.arange(shape[1], device=device)[None] >= border[:, None]
+        t = torch.where(second, level[:, 1:], level[:, :1])
+        return torch.where(chance[:, 2:] < task.mean_fraction, ones, t)
+
+    def edit(self, generator: torch.Generator, progress: float) -> Callable[[Tensor], Tensor]:
+        """Drop a random part of every scene's tokens and disturb the rest a little, so that both are harmless later."""
+        task, device = self.config.task, generator.device
+        dropping, share, strength = torch.rand(3, generator=generator, device=device).tolist()
+
+        def edited(tokens: Tensor) -> Tensor:
+            count = tokens.shape[1]
+            if dropping < task.token_drop and progress > task.mean_share / 2:
+                kept = max(1, round(count * (task.token_keep + (1 - task.token_keep) * share)))
+                order = torch.rand(tokens.shape[:2], generator=generator, device=device).argsort(1)[:, :kept]
+                tokens = tokens.gather(1, order[..., None].expand(-1, -1, tokens.shape[-1]))
+            if task.token_noise > 0 and progress > 0.5:
+                noise = torch.randn(tokens.shape, generator=generator, device=device)
+                tokens = tokens + noise * (strength * task.token_noise)
+            return tokens
+
+        return edited
+
+    def loss(
+        self, model: nn.Module, batch: RoomBatch | Batch, generator: torch.Generator, progress: float
+    ) -> tuple[Tensor, Mapping[str, Tensor | float]]:
+        """Weighted squared error of the prediction plus a picture-gradient term; [examples] and scalars to log."""
+        task, device = self.config.task, generator.device
+        if isinstance(batch, RoomBatch):
+            batch = self.choose(batch, generator, **self.draw_difficulty(generator, progress))
+        example = self.frame(batch, generator, jitter=True)
+        t = self.times(tuple(example.target.shape[:2]), generator, progress)  # type: ignore[arg-type]
+        level = t[:, :, None, None, None]
+        noise = torch.randn(example.target.shape, generator=generator, device=device)
+        noisy = interpolate(example.target, noise, level)
+        edit, seen = self.edit(generator, progress), None
+        if task.unconditional:
+            seen = ~with_chance(task.unconditional, (len(t),), generator)
+
+        def choose_tokens(posterior: Posterior) -> Tensor:
+            return edit(posterior.sample(generator))
+
+        rays = (example.context_rays, example.target_rays)
+        out, posterior = model(example.context, rays[0], noisy, t, rays[1], choose_tokens, seen)
+        out, kind = out.float(), self.config.model.decoder.prediction
+        clean = to_clean(out, kind, noisy, level)
+        goal = example.target if kind == "x" else noise - example.target
+        weight = level.square().reciprocal().clamp(max=task.loss_weight_cap) if kind == "x" else torch.ones_like(level)
+        losses = (weight * (out - goal).square()).flatten(1).mean(1)
+        if task.gradient_weight:
+            losses = losses + task.gradient_weight * self._gradient_loss(clean, example.target)
+        logs = _psnr_logs((clean - example.target).detach().square().mean((2, 3, 4)) / 4, t)
+        if posterior.logvar is not None:
+            divergence = posterior.divergence()
+            losses = losses + task.kl_weight * divergence
+            logs["kl"] = divergence.detach().mean()
+        return losses, logs
+
+    def draw_difficulty(self, generator: torch.Generator, progress: float) -> DrawnDifficulty:
+        """How many inputs a batch of rooms has, and whether its targets lie far from them; it gets harder."""
+        task, data = self.config.task, self.config.data
+        far, fewer = torch.rand(2, generator=generator, device=generator.device).tolist()
+        hardness = min(1.0, max(0.0, progress - task.copy_share) / (task.far_from - task.copy_share))
+        span = round((data.context_views - task.least_context) * hardness)
+        context = task.least_context + min(span, int(2 * fewer * (span + 1)))  # half of the batches have the most
+        return {"far": far < task.far_share * hardness, "context": context}
+
+    def _gradient_loss(self, clean: Tensor, target: Tensor) -> Tensor:
+        decode = self.target_autoencoder.decode_unclamped
+        a, b = decode(clean), decode(target)
+        total = torch.zeros(len(a), device=a.device)
+        for _ in range(_GRADIENT_SCALES):
+            for dim in (-1, -2):
+                total = total + (a.diff(dim=dim) - b.diff(dim=dim)).abs().flatten(1).mean(1)
+            a, b = (F.avg_pool2d(x.flatten(0, 1), 2).unflatten(0, x.shape[:2]) for x in (a, b))
+        return total
+
+    @torch.no_grad()
+    def sheet(self, model: nn.Module, batch: RoomBatch | Batch, generator: torch.Generator) -> Image.Image:
+        """Inputs, truth, posterior mean and one sample of a few held-out scenes, with the PSNR of the means."""
+        assert isinstance(model, Networks)
+        if isinstance(batch, RoomBatch):
+            batch = self.choose(batch, generator, far=True, context=self.config.data.context_views)
+        example = self.frame(batch, generator, jitter=False).first(_SHEET_SCENES)
+        tokens = model.compressor(example.context, example.context_rays).mean
+        noise = torch.randn(example.target.shape, generator=generator, device=generator.device)
+        decode = self.target_autoencoder.decode
+        truth = decode(example.target)
+        rows: list[tuple[str, Tensor]] = []
+        pictures = {}
+        for steps in (1, _SHEET_STEPS):
+            length = noise.shape[1]
+            schedule = make_schedule("full_sequence", horizon=length, steps=steps, window=length, clean_targets=0)
+            latents = sample_latents(model.denoiser, tokens, example.target_rays, noise, schedule)
+            pictures[steps] = decode(latents)
+        inputs = self.context_autoencoder.decode(example.context)
+        for i in range(len(truth)):
+            quality = float(psnr(pictures[1][i], truth[i]).mean())
+            rows.append(("inputs", inputs[i]))
+            rows += [
+                ("truth", truth[i]),
+                (f"mean {quality:.1f} dB", pictures[1][i]),
+                ("sample", pictures[_SHEET_STEPS][i]),
+            ]
+        return contact_sheet([(label, frames.cpu()) for label, frames in rows], scale=2)
+
+    def export(self, path: Path, state: dict[str, Tensor], metadata: dict[str, str]) -> None:
+        """Write an inference checkpoint that the nodes load."""
+        save_checkpoint(path, state, self.config.model, metadata)
+
+
+def _psnr_logs(error: Tensor, t: Tensor) -> dict[str, Tensor]:
+    """PSNR over the targets at t = 1 (the posterior mean) and over the others, NaN where there are none.
+
+    `error` is the squared error of the latents divided by 4, so that it is that of the pixels where latents are pixels
+    in [-1, 1], as those of the patch autoencoder are.
+    """
+    quality, mean = -10 * error.clamp_min(1e-10).log10(), t == 1
+    return {
+        "psnr_mean": torch.where(mean, quality, 0).sum() / mean.sum(),
+        "psnr_noisy": torch.where(mean, 0, quality).sum() / (~mean).sum(),
+    }

@@ -1,0 +1,134 @@
+"""What tasks share: settings of the flow and of the scene's frame, noise levels, fresh weights, frozen autoencoders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from scenetok_core.autoencoders import Autoencoder
+from scenetok_core.camera import ray_features, scale_focal, to_scene_frame
+from scenetok_core.configs import require
+from scenetok_core.flow import shift_time
+from scenetok_core.models.dit import DiT
+from scenetok_core.types import Cameras
+from training.config import TaskConfig
+from training.dataset import Frames
+
+
+@dataclass(frozen=True)
+class FlowTaskConfig(TaskConfig):
+    """Settings of every task that trains a rectified flow over posed pictures."""
+
+    # How noise levels are drawn: lognorm is sigmoid(N(time_mean, time_std)), uniform in [0, 1], shifted the same after
+    # the timestep shift `time_shift`.
+    weighting: Literal["lognorm", "uniform", "shifted"] = "lognorm"
+    time_mean: float = 0.0
+    time_std: float = 1.0
+    time_shift: float = 1.0
+    unconditional: float = 0.0  # share of the scenes without condition, which guidance needs
+    # The view that becomes the origin. Encoding takes the most central one, on a walk about the middle one.
+    reference: Literal["random", "middle"] = "random"
+    scene_scale: Literal["auto", "none"] = "auto"  # auto: as in inference, from the extent of the cameras; none: 1
+    scale_range: tuple[float, float] = (0.7, 1.4)  # random factor on the scene scale
+
+    def __post_init__(self) -> None:
+        require_shares(self, "unconditional")
+        require(self.time_std >= 0, f"task.time_std must be >= 0, got {self.time_std}")
+        require(self.time_shift > 0, f"task.time_shift must be positive, got {self.time_shift}")
+        low, high = self.scale_range
+        require(0 < low <= high, f"task.scale_range must rise from above 0, got {self.scale_range}")
+
+
+def require_shares(task: TaskConfig, names: str) -> None:
+    """Raise `ValueError` unless the settings `names`, parted by spaces, lie in [0, 1]."""
+    for name in names.split():
+        share = getattr(task, name)
+        require(0 <= share <= 1, f"task.{name} must lie in [0, 1], got {share}")
+
+
+def draw_levels(task: FlowTaskConfig, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Independent noise levels in [0, 1] as `task.weighting` says."""
+    if task.weighting == "lognorm":
+        draws = torch.randn(shape, generator=generator, device=generator.device)
+        return torch.sigmoid(draws * task.time_std + task.time_mean)
+    levels = torch.rand(shape, generator=generator, device=generator.device)
+    return shift_time(levels, task.time_shift) if task.weighting == "shifted" else levels
+
+
+def draw_factors(task: FlowTaskConfig, scenes: int, generator: torch.Generator, *, jitter: bool) -> Tensor:
+    """Factors [scenes] on the scene scales; 1 without `jitter`."""
+    low, high = task.scale_range if jitter else (1.0, 1.0)
+    return torch.rand(scenes, generator=generator, device=generator.device) * (high - low) + low
+
+
+def with_chance(share: float, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Independent booleans that are true with probability `share`."""
+    return torch.rand(shape, generator=generator, device=generator.device) < share
+
+
+def xavier(model: nn.Module) -> None:
+    """Xavier weights and zero biases in every linear layer and convolution."""
+    for module in model.modules():
+        if isinstance(module, (nn.Linear, nn.Conv2d)):
+            nn.init.xavier_uniform_(module.weight.flatten(1))
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def open_gates(blocks: Iterable[nn.Module], hidden: int) -> None:
+    """Modulation that ignores its input and leaves residual branches as they are: shift 0, scale 0, gate 1."""
+    for block in blocks:
+        last: nn.Linear = block.adaLN_modulation[1]  # type: ignore[index,assignment]
+        nn.init.zeros_(last.weight)
+        with torch.no_grad():
+            last.bias.view(6, hidden).copy_(torch.tensor([0.0, 0, 1, 0, 0, 1])[:, None].expand(6, hidden))
+
+
+def silence(trunk: DiT) -> None:
+    """Let a trunk predict zeros at first."""
+    for parameter in (*trunk.final_layer.adaLN_modulation.parameters(), *trunk.final_layer.linear.parameters()):
+        nn.init.zeros_(parameter)
+
+
+def scene_rays(
+    cameras: Cameras,  # [B, V]
+    reference_c2w: Tensor,  # [B, 4, 4]
+    scale: Tensor,  # [B]
+    focal: tuple[float, float],
+    side: int,
+) -> Tensor:
+    """Ray maps [B, V, 6, side, side] in the scene's frame, with focal lengths times `focal`."""
+    local = to_scene_frame(cameras, reference_c2w, scale)
+    return ray_features(local.c2w, scale_focal(local.K, focal), (side, side))
+
+
+def move_frozen(parts: Iterable[nn.Module | None], device: torch.device) -> None:
+    """Bring frozen networks to `device`, on a GPU in bfloat16."""
+    for part in parts:
+        if part is not None:
+            part.to(device, None if device.type == "cpu" else torch.bfloat16)
+
+
+@torch.no_grad()
+def latents_of(frames: Frames, autoencoder: Autoencoder) -> Tensor:
+    """Latents [B, L, C, h, w], encoded unless they are at hand."""
+    if frames.latents is not None:
+        return frames.latents
+    assert frames.rgb is not None
+    return autoencoder.encode(frames.rgb)
+
+
+@torch.no_grad()
+def pictures_of(frames: Frames, autoencoder: Autoencoder) -> Tensor:
+    """Pictures [B, T, 3, H, W] in [0, 1], decoded unless they are at hand."""
+    return autoencoder.decode(latents_of(frames, autoencoder)) if frames.rgb is None else frames.rgb
+
+
+def weight_folders(folder: str, *checkpoints: str) -> list[Path]:
+    """Where weights of autoencoders may lie: `run.autoencoders`, then beside checkpoints."""
+    return [Path(folder), *(Path(checkpoint).parent for checkpoint in checkpoints)]
