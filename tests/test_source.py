@@ -230,5 +230,5 @@ def test_a_batch_feeds_the_networks(data, latents, kind):
     networks = Networks(model)
     rays = [ray_features(cameras.c2w, cameras.K, (s, s)) for cameras, s in zip((given, asked), side, strict=True)]
     t = torch.ones(target.shape[:2])
-    out = networks(context, rays[0], target, t, autoencoder.spec.pack(rays[1]), lambda tokens: tokens)
+    out, _ = networks(context, rays[0], target, t, autoencoder.spec.pack(rays[1]))
     assert out.shape == target.shape and bool(out.isfinite().all())
