@@ -15,8 +15,8 @@ from scenetok_core.models.networks import Networks
 from tests import small
 from tests import test_autoencoders as autoencoders
 from training.config import DataConfig, RunConfig
+from training.data.batch import Batch, Frames
 from training.data.rooms import RoomsConfig
-from training.dataset import Batch, Frames
 from training.tasks import SceneTokTask
 from training.tasks.scenetok import SceneTokTaskConfig, SceneTokTrainConfig
 from training.tasks.shared import draw_levels
@@ -528,15 +528,18 @@ def test_borders_between_noise_levels_lie_between_groups():
 
 def test_batches_of_videos_are_taken_as_pictures_or_as_latents(task, batch):
     chosen_frames = task.choose(batch, generator(), far=True, context=CONTEXT)
-    latents = Batch(
-        *(
-            Frames(frames.cameras, latents=task.context_autoencoder.encode(frames.rgb))
-            for frames in (chosen_frames.context, chosen_frames.target)
-        )
+    context, target = (
+        Frames(frames.cameras, latents=task.context_autoencoder.encode(frames.rgb))
+        for frames in (chosen_frames.context, chosen_frames.target)
     )
+    latents = Batch(context, target)
     model = task.build()
     first, _ = task.loss(model, chosen_frames, generator(), LATE)
     again, _ = task.loss(model, latents.to("cpu"), generator(), LATE)
     assert torch.equal(first, again)
     with pytest.raises(ValueError, match="pictures or latents, got neither"):
         Frames(chosen_frames.target.cameras)
+    chosen = torch.tensor([0, CONTEXT - 1, 1])
+    example = task.frame(replace(chosen_frames, reference=chosen), generator(), jitter=False)
+    at_origin = example.context_rays[torch.arange(SCENES), chosen, 3:]  # origins of the rays
+    assert at_origin.abs().max() < SAME, "the view that the source chose is the origin"

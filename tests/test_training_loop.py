@@ -74,7 +74,7 @@ class ToyData:
         self.events = {step_seed(SEED, index): event for index, event in (events or {}).items()}
         self.fixed = fixed
 
-    def batch(self, seed, scenes):
+    def batch(self, seed, scenes, progress=1.0):
         event = self.events.get(seed, "")
         if event.startswith("SIG"):
             os.kill(os.getpid(), getattr(signal, event))
@@ -155,7 +155,7 @@ def test_prefetched_run_is_the_same_run(tmp_path):
 
 def test_failing_dataset_ends_a_prefetched_run():
     class Broken:
-        def batch(self, seed, scenes):
+        def batch(self, seed, scenes, progress=1.0):
             raise OSError("disk gone")
 
     with pytest.raises(OSError, match="disk gone"):

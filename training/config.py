@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from scenetok_core.configs import ModelConfig, require, to_dict
 from training.data.rooms import RoomsConfig
+from training.data.source import VideoDataConfig
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -105,15 +106,30 @@ class DataConfig:
     context_views: int = 8
     target_views: int = 4
     rooms: RoomsConfig = field(default_factory=RoomsConfig)
-    kind: Literal["rooms"] = "rooms"  # the source, see `training/dataset.py`
+    kind: Literal["rooms", "videos"] = "rooms"  # the source: procedural rooms, or the data set that `videos` names
+    videos: VideoDataConfig | None = None
 
     def __post_init__(self) -> None:
         counts = (self.scenes, self.context_views, self.target_views)
         require(min(counts) > 0, f"data.scenes, context_views and target_views must be >= 1, got {counts}")
         require(
-            self.context_views <= self.rooms.views,
+            self.kind != "rooms" or self.context_views <= self.rooms.views,
             f"data.rooms.views {self.rooms.views} are too few for {self.context_views} inputs",
         )
+        require(
+            (self.kind == "videos") == (self.videos is not None),
+            f"data.kind is {self.kind!r}: a table [data.videos] belongs to kind 'videos', and to no other",
+        )
+        require(
+            self.videos is None or self.videos.views.context_views == self.context_views,
+            f"data.context_views is {self.context_views}, data.videos.views.context_views is "
+            f"{self.videos and self.videos.views.context_views}; they must agree",
+        )
+
+    @property
+    def image_size(self) -> int:
+        """Side of the source's pictures, in pixels."""
+        return self.rooms.image_size if self.videos is None else self.videos.image_size
 
 
 @dataclass(frozen=True)
@@ -134,8 +150,8 @@ class TrainConfig:
     task: TaskConfig = field(default_factory=TaskConfig)
 
     def __post_init__(self) -> None:
-        sizes = (self.data.rooms.image_size, self.model.image_size)
-        require(len(set(sizes)) == 1, f"data.rooms and model must agree on image_size, got {sizes}")
+        sizes = (self.data.image_size, self.model.image_size)
+        require(len(set(sizes)) == 1, f"data.{self.data.kind} and model must agree on image_size, got {sizes}")
 
 
 def read_settings(path: Path | str, overrides: Iterable[str] = ()) -> dict[str, Any]:

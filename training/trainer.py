@@ -90,7 +90,8 @@ class Trainer:
         if self.accelerator.is_main_process:
             self.log = RunLog(self.folder, self.trained.step)
         first_batch = self.trained.step * self.config.optim.accumulate
-        source = batches(self.dataset, self.config.data.scenes, run.seed, first_batch, self.rank, run.prefetch)
+        length = run.steps * self.config.optim.accumulate
+        source = batches(self.dataset, self.config.data.scenes, run.seed, first_batch, self.rank, run.prefetch, length)
         try:
             with stop_requests() as stop:
                 self._loop(source, stop)

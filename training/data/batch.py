@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,28 +11,52 @@ from torch import Tensor
 from scenetok_core.types import Cameras
 
 
-@dataclass(frozen=True)
-class Batch:
-    """B scenes, each with V context views and T target frames, as pictures or as latents of the two autoencoders.
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """T posed frames of each of B scenes: as pictures of the model's size, or as latents of its autoencoder.
 
-    Targets are whole groups of the target autoencoder (`LatentSpec.group_frames`). Cameras are in the units and axes of
-    their data set, not yet relative to the reference view.
+    Cameras are in the units and axes of their data set, not yet relative to the reference view.
+
+    Raises:
+        ValueError: neither pictures nor latents.
     """
 
-    context: Tensor  # [B, V, 3, H, W] in [0, 1], or latents [B, V, C, h, w]
-    target: Tensor  # [B, T, 3, H, W] in [0, 1], or latents [B, L, C, h, w]
-    context_cameras: Cameras  # [B, V]
-    target_cameras: Cameras  # [B, T]
-    reference: Tensor  # [B] int64: the context view that becomes the scene's origin
-    encoded: bool = False  # context and target are normalised latents
-    names: tuple[str, ...] = ()  # B scenes
+    cameras: Cameras  # c2w [B, T, 4, 4], K [B, T, 3, 3] of these pictures
+    rgb: Tensor | None = None  # [B, T, 3, H, W] in [0, 1]
+    latents: Tensor | None = None  # [B, L, C, h, w], normalised
+    depth: Tensor | None = None  # [B, T, H, W] along the camera's z axis, in the cameras' units; 0 where unknown
+
+    def __post_init__(self) -> None:
+        if self.rgb is None and self.latents is None:
+            raise ValueError("frames need pictures or latents, got neither")
+
+    @property
+    def content(self) -> Tensor:
+        """The latents if there are some, else the pictures."""
+        content = self.rgb if self.latents is None else self.latents
+        assert content is not None, "checked at the start"
+        return content
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Frames:
+        """The same frames on another device."""
+        parts = (self.rgb, self.latents, self.depth)
+        moved = (part if part is None else part.to(device, non_blocking=non_blocking) for part in parts)
+        return Frames(self.cameras.to(device), *moved)
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """B scenes; input views are sorted along the video."""
+
+    context: Frames  # the input views
+    target: Frames  # frames of the same scenes: whole groups of consecutive ones where the autoencoder takes groups
+    reference: Tensor | None = None  # [B] int64: the input view that becomes the origin, where the source chooses it
+    names: tuple[str, ...] = ()  # of the scenes, where they have some
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """The same batch on another device."""
-        tensors = ("context", "target", "reference")
-        moved = {name: getattr(self, name).to(device, non_blocking=non_blocking) for name in tensors}
-        cameras = {name: getattr(self, name).to(device) for name in ("context_cameras", "target_cameras")}
-        return dataclasses.replace(self, **moved, **cameras)
+        """The same scenes on another device."""
+        context, target = (frames.to(device, non_blocking) for frames in (self.context, self.target))
+        return Batch(context, target, None if self.reference is None else self.reference.to(device), self.names)
 
 
 @dataclass(frozen=True)
@@ -49,14 +72,16 @@ class SceneViews:
 
 
 def collate(scenes: Sequence[SceneViews], *, encoded: bool) -> Batch:
-    """The batch of some scenes with equal numbers of views."""
+    """The batch of some scenes with equal numbers of views, as pictures or, `encoded`, as latents."""
+
+    def frames(content: list[Tensor], cameras: list[Cameras]) -> Frames:
+        stacked = torch.stack(content)
+        return Frames(_stack(cameras), **{"latents" if encoded else "rgb": stacked})
+
     return Batch(
-        context=torch.stack([scene.context for scene in scenes]),
-        target=torch.stack([scene.target for scene in scenes]),
-        context_cameras=_stack([scene.context_cameras for scene in scenes]),
-        target_cameras=_stack([scene.target_cameras for scene in scenes]),
+        context=frames([scene.context for scene in scenes], [scene.context_cameras for scene in scenes]),
+        target=frames([scene.target for scene in scenes], [scene.target_cameras for scene in scenes]),
         reference=torch.tensor([scene.reference for scene in scenes]),
-        encoded=encoded,
         names=tuple(scene.name for scene in scenes),
     )
 

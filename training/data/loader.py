@@ -18,8 +18,11 @@ HELD_OUT_SEEDS = 2**20
 class Dataset(Protocol):
     """A source of scenes without end."""
 
-    def batch(self, seed: int, scenes: int) -> Any:
-        """The batch of `scenes` scenes that belongs to `seed`; the same seed gives the same batch."""
+    def batch(self, seed: int, scenes: int, progress: float = 1.0) -> Any:
+        """The batch of `scenes` scenes that belongs to `seed` and the share of the run that is done.
+
+        Equal arguments give equal batches.
+        """
         ...
 
 
@@ -30,17 +33,31 @@ def step_seed(seed: int, index: int, rank: int = 0, stream: str = "data") -> int
 
 
 def batches(
-    dataset: Dataset, scenes: int, seed: int, start: int = 0, rank: int = 0, prefetch: int = 0
+    dataset: Dataset,
+    scenes: int,
+    seed: int,
+    start: int = 0,
+    rank: int = 0,
+    prefetch: int = 0,
+    length: int | None = None,
 ) -> Generator[Any, None, None]:
-    """Yield batch `start`, `start + 1`, ... of a run; `prefetch` of them are prepared ahead by one thread."""
-    seeds = (step_seed(seed, index, rank) for index in count(start))
+    """Yield batch `start`, `start + 1`, ... of a run; `prefetch` of them are prepared ahead by one thread.
+
+    `length` is the number of batches in the whole run, of which the data may depend; None: as at its end.
+    """
+
+    def make(index: int) -> Any:
+        progress = 1.0 if length is None else min(1.0, index / length)
+        return dataset.batch(step_seed(seed, index, rank), scenes, progress)
+
+    indices = count(start)
     if prefetch == 0:
-        yield from (dataset.batch(batch_seed, scenes) for batch_seed in seeds)
+        yield from map(make, indices)
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as executor:
-        waiting = deque(executor.submit(dataset.batch, next(seeds), scenes) for _ in range(prefetch))
+        waiting = deque(executor.submit(make, next(indices)) for _ in range(prefetch))
         try:
             while True:
-                waiting.append(executor.submit(dataset.batch, next(seeds), scenes))
+                waiting.append(executor.submit(make, next(indices)))
                 yield waiting.popleft().result()
         finally:
             executor.shutdown(cancel_futures=True)

@@ -116,8 +116,8 @@ class Rooms:
         rgb, depth = (torch.cat(list(part)) for part in zip(*parts, strict=True))
         return rgb.unflatten(0, shape), depth.unflatten(0, shape)
 
-    def batch(self, seed: int, scenes: int, *, views: int | None = None) -> RoomBatch:
-        """Walks through `scenes` rooms, then the strays; equal arguments give equal pictures."""
+    def batch(self, seed: int, scenes: int, progress: float = 1.0, *, views: int | None = None) -> RoomBatch:
+        """Walks through `scenes` rooms, then the strays; equal arguments give equal pictures, at any `progress`."""
         rooms = self.scenes(seed, scenes)
         cameras = self.walk(rooms, seed, views)
         if self.config.strays:

@@ -21,9 +21,10 @@ from scenetok_core.pipeline import SceneTok
 from scenetok_core.sheets import contact_sheet
 from scenetok_core.types import Cameras, Views
 from training.config import TrainConfig
+from training.data.batch import Batch, Frames
 from training.data.loader import Dataset
 from training.data.rooms import RoomBatch
-from training.dataset import Batch, Frames, build_dataset
+from training.dataset import build_dataset
 from training.tasks.shared import (
     FlowTaskConfig,
     draw_factors,
@@ -129,7 +130,8 @@ class SceneGenTask:
     def dataset(self, device: torch.device) -> Dataset:
         """The scenes that `data.kind` names; the frozen model follows to `device`."""
         move_frozen(self.scene.modules, device)
-        return build_dataset(self.config, device)
+        scene = self.scene.config
+        return build_dataset(self.config, device, scene.context_autoencoder, scene.target_autoencoder)
 
     def choose(self, batch: RoomBatch, generator: torch.Generator) -> Batch:
         """Input views anywhere on the walk through a room, and as the path a run of consecutive frames."""

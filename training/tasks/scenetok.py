@@ -26,9 +26,10 @@ from scenetok_core.published import load_autoencoder
 from scenetok_core.sampling import make_schedule
 from scenetok_core.sheets import contact_sheet
 from training.config import TrainConfig
+from training.data.batch import Batch
 from training.data.loader import Dataset
 from training.data.rooms import RoomBatch
-from training.dataset import Batch, build_dataset
+from training.dataset import build_dataset
 from training.tasks.shared import (
     FlowTaskConfig,
     draw_factors,
@@ -106,7 +107,7 @@ class SceneTokTrainConfig(TrainConfig):
             f"task.least_context {task.least_context} is more than data.context_views {data.context_views}",
         )
         require(
-            data.context_views + data.target_views <= data.rooms.views + data.rooms.strays,
+            data.kind != "rooms" or data.context_views + data.target_views <= data.rooms.views + data.rooms.strays,
             f"data.rooms.views {data.rooms.views} and strays {data.rooms.strays} are too few for "
             f"{data.context_views} inputs and {data.target_views} targets",
         )
@@ -195,7 +196,8 @@ class SceneTokTask:
     def dataset(self, device: torch.device) -> Dataset:
         """The scenes that `data.kind` names; the autoencoders follow to `device`."""
         move_frozen((self.context_autoencoder.network, self.target_autoencoder.network), device)
-        return build_dataset(self.config, device)
+        model = self.config.model
+        return build_dataset(self.config, device, model.context_autoencoder, model.target_autoencoder)
 
     def choose(self, batch: RoomBatch, generator: torch.Generator, *, far: bool, context: int) -> Batch:
         """Inputs and targets in rooms.
@@ -224,6 +226,8 @@ class SceneTokTask:
         views = torch.randint(context, (count,), generator=generator, device=device)
         if task.reference == "middle":
             views = torch.full_like(views, context // 2)
+        elif batch.reference is not None:
+            views = batch.reference
         reference = given.c2w[torch.arange(count, device=device), views]
         scale = draw_factors(task, count, generator, jitter=jitter)
         if task.scene_scale == "auto":

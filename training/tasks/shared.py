@@ -17,7 +17,7 @@ from scenetok_core.flow import shift_time
 from scenetok_core.models.dit import DiT
 from scenetok_core.types import Cameras
 from training.config import TaskConfig
-from training.dataset import Frames
+from training.data.batch import Frames
 
 
 @dataclass(frozen=True)

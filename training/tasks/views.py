@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from training.data.batch import Batch, Frames
 from training.data.rooms import RoomBatch
-from training.dataset import Batch, Frames
 
 
 def choose_views(
