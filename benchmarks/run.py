@@ -315,9 +315,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description="The reference formulation against ours, on random weights.")
     parser.add_argument("--quick", action="store_true", help="few blocks, few and small pictures: under 3 minutes")
-    parser.add_argument(
-        "--only", nargs="+", choices=list(CASES), default=list(CASES), metavar="CASE", help="some cases"
-    )
+    parser.add_argument("--only", nargs="+", choices=list(CASES), metavar="CASE", help=f"some of {', '.join(CASES)}")
     parser.add_argument("--seconds", type=float, help="repeat a case for so long (default 60, quick 8)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument(
@@ -331,10 +329,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = Settings(torch.device(options.device), options.quick, seconds)
     print(f"{machine.describe(settings.device)}\n")
     rows: list[Row] = []
+    began = time.perf_counter()
     for name in options.only or (_QUICK_CASES if options.quick else CASES):
         rows += measure(CASES[name], settings)
         gc.collect()
-        print(f"{name}: {time.perf_counter():.0f} s", file=sys.stderr)
+        print(f"{name} measured after {time.perf_counter() - began:.0f} s", file=sys.stderr)
     print(table(rows))
     if options.cards:
         parts = [dataclasses.replace(part, network=part.network.to("cpu")) for part in _scene_parts(settings, 150, 25)]

@@ -136,6 +136,17 @@ def test_a_scene_is_drawn_rendered_and_decoded_by_both(monkeypatch):
     assert frames.shape == (1, 32, 3, 8, 8) and frames.std() > 0.01
 
 
+@pytest.mark.parametrize(("options", "left_out"), [(["--quick"], {"scene"}), ([], set())])
+def test_a_quick_comparison_leaves_out_the_whole_scene(monkeypatch, options, left_out):
+    measured = []
+    monkeypatch.setattr(
+        run, "CASES", {name: lambda settings, name=name: measured.append(name) or [] for name in run.CASES}
+    )
+    monkeypatch.setattr(run, "measure", lambda case, settings: case(settings))
+    assert run.main([*options, "--device", "cpu"]) == 0
+    assert set(run.CASES) - set(measured) == left_out
+
+
 def test_cards_run_one_part_at_a_time_and_tell_what_does_not_fit(monkeypatch):
     caps, device = [], torch.device("cpu")
 
