@@ -108,7 +108,7 @@ def add_capture(parser: argparse.ArgumentParser) -> None:
 def add_model(parser: argparse.ArgumentParser) -> None:
     """The arguments that `open_model` reads."""
     parser.add_argument("--checkpoint", required=True, help="model checkpoint (.safetensors)")
-    parser.add_argument("--compile", action="store_true", help="torch.compile the networks: slower start, faster steps")
+    parser.add_argument("--compile", action="store_true", help="torch.compile the networks: slower start")
     add_device(parser)
 
 
