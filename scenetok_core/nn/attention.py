@@ -27,11 +27,15 @@ def _flash_attention() -> Callable[..., Tensor] | None:
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
     """Scaled dot-product attention: [B, H, Lq, D], [B, H, Lk, D], [B, H, Lk, D] -> [B, H, Lq, D].
 
-    By flash-attn where it is installed and can (half precision on a GPU, no bias), else by torch. `bias` [B, 1, 1, Lk]
+    By flash-attn where it is installed and can (half precision on a GPU, no bias), else by torch; when training in half
+    precision on a CPU, by plain products. `bias` [B, 1, 1, Lk]
     is added to the scores; it is rounded to the dtype of `q`, which torch's kernels ask for.
     """
     if bias is None and q.is_cuda and q.dtype in _HALF and (flash := _flash_attention()):
         return flash(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)).transpose(1, 2)
+    if q.requires_grad and q.device.type == "cpu" and q.dtype in _HALF:  # forward and backward take half as long so
+        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+        return (scores if bias is None else scores + bias.to(q.dtype)).softmax(-1) @ v
     return F.scaled_dot_product_attention(q, k, v, attn_mask=None if bias is None else bias.to(q.dtype))
 
 
