@@ -39,7 +39,7 @@ def _require_positive(section: str, config: Any, names: str) -> None:
 
 
 def _require_network(section: str, config: NetworkConfig, more: str) -> None:
-    shared = "hidden depth heads token_dim latent_channels patch ray_map ray_patch mlp_ratio norm_eps"
+    shared = "hidden heads token_dim latent_channels patch ray_map ray_patch mlp_ratio norm_eps"
     _require_positive(section, config, f"{shared} {more}")
     require(config.hidden % config.heads == 0, f"{section}hidden {config.hidden} must divide by heads {config.heads}")
     require(
@@ -53,9 +53,9 @@ class CompressorConfig:
     """The perceiver that turns view latents and rays into scene tokens (SceneTok, section 3.1)."""
 
     hidden: int = 768
-    depth: int = 12
+    depth: int = 12  # 0 compresses nothing: every patch of the views, with its rays, is a token (for comparison)
     heads: int = 12
-    tokens: int = 512  # scene tokens N
+    tokens: int = 512  # scene tokens N; with depth 0 the patches of all context_views
     token_dim: int = 64
     latent_channels: int = 32
     patch: int = 2  # latent cells per token side
@@ -69,6 +69,11 @@ class CompressorConfig:
 
     def __post_init__(self) -> None:
         _require_network("compressor.", self, "tokens")
+        require(self.depth >= 0, f"compressor.depth must be >= 0, got {self.depth}")
+        require(
+            self.depth > 0 or self.ray_input,
+            "compressor.depth 0 needs compressor.ray_input = true: patches tell where they are by nothing else",
+        )
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,7 @@ class DecoderConfig:
     null_tokens: bool = True  # learnt unconditional token, needed for guidance
 
     def __post_init__(self) -> None:
-        _require_network("decoder.", self, "frames_per_latent rope_group")
+        _require_network("decoder.", self, "depth frames_per_latent rope_group")
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,7 @@ class GeneratorConfig:
     norm_eps: float | None = 1e-6
 
     def __post_init__(self) -> None:
-        _require_network("generator.", self, "tokens cond_views anchors token_scale")
+        _require_network("generator.", self, "depth tokens cond_views anchors token_scale")
         require(self.hidden % 4 == 0, f"generator.hidden must be a multiple of 4, got {self.hidden}")
 
 
@@ -174,6 +179,13 @@ class SceneTokConfig:
             f"compressor.token_dim {self.compressor.token_dim} and decoder.token_dim {self.decoder.token_dim} differ",
         )
         _require_positive("", self, "image_size context_views scene_extent")
+        compressor = self.compressor
+        patches = self.context_views * (compressor.ray_map // compressor.ray_patch) ** 2
+        require(
+            compressor.depth > 0 or compressor.tokens == patches,
+            f"compressor.depth 0 keeps the {patches} patches of {self.context_views} views, so compressor.tokens must "
+            f"say so, got {compressor.tokens}",
+        )
         factors = (*self.context_focal, *self.target_focal)
         require(all(f > 0 for f in factors), f"context_focal and target_focal must be positive, got {factors}")
 

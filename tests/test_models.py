@@ -1,5 +1,6 @@
 """The network parts against slow twins and the properties the method relies on."""
 
+import dataclasses
 import math
 import shutil
 import sys
@@ -263,3 +264,34 @@ def test_packing_puts_the_padding_after_the_leading_frame():
     assert packed[0, 1:].min() == 1.0
     with pytest.raises(ValueError, match="no whole number of groups of 17"):
         LatentSpec(1, 1, 4, 17, 5).pack(torch.ones(1, 18, 1, 1, 1))
+
+
+def uncompressed():
+    compressor = small.config().compressor
+    cells = (compressor.ray_map // compressor.ray_patch) ** 2
+    compressor = dataclasses.replace(compressor, depth=0, ray_input=True, tokens=4 * cells)
+    return small.config(compressor=compressor)
+
+
+def test_without_compression_every_patch_is_a_token_that_knows_its_view():
+    config = uncompressed()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        compressor = Networks(config).compressor.eval()
+    latents, rays = torch.randn(1, 3, 48, 4, 4), torch.randn(1, 3, 6, 8, 8)
+    tokens = compressor(latents, rays).mean
+    assert tokens.shape == (1, 3 * 16, small.TOKEN_DIM)
+    latents[:, 1, :, 0, 2] += 1
+    moved = (compressor(latents, rays).mean != tokens).any(-1)[0].nonzero().flatten().tolist()
+    assert moved == [16 + 2]
+    rays[:, 2] += 1
+    moved = (compressor(latents, rays).mean != tokens).any(-1)[0].nonzero().flatten().tolist()
+    assert moved == [16 + 2, *range(32, 48)]
+
+
+def test_without_compression_needs_rays_and_all_tokens():
+    with pytest.raises(ValueError, match="ray_input"):
+        dataclasses.replace(small.config().compressor, depth=0)
+    compressor = dataclasses.replace(small.config().compressor, depth=0, ray_input=True)
+    with pytest.raises(ValueError, match=r"keeps the 64 patches of 4 views.*got 6"):
+        small.config(compressor=compressor)

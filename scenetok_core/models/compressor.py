@@ -42,12 +42,16 @@ class Posterior:
 
 
 class Compressor(nn.Module):
-    """Learnt queries read all views at once; every view token is modulated by the embedding of its rays."""
+    """Learnt queries read all views at once; every view token is modulated by the embedding of its rays.
+
+    With depth 0 there are no queries: the embedded view tokens are the scene tokens.
+    """
 
     def __init__(self, config: CompressorConfig) -> None:
         super().__init__()
         self.config = config
-        self.scene_tokens = nn.Parameter(torch.randn(1, config.tokens, config.hidden))
+        if config.depth:
+            self.scene_tokens = nn.Parameter(torch.randn(1, config.tokens, config.hidden))
         self.y_embed = PatchEmbed(config.latent_channels, config.hidden, config.patch)
         self.pose_embed = RayEmbed(config.hidden, config.ray_patch, frames=1)
         self.aggregate = nn.ModuleList(
@@ -69,7 +73,7 @@ class Compressor(nn.Module):
         latents: Tensor,  # [B, V, C, h, w]
         rays: Tensor,  # [B, V, 6, R, R] direction and origin in the scene's frame
     ) -> Posterior:
-        """Posterior over the tokens [B, N, D]."""
+        """Posterior over the tokens [B, N, D]; with depth 0 N is V times the patches of a view."""
         side = self.config.ray_map // self.config.ray_patch
         cells = (latents.shape[-2] // self.config.patch, latents.shape[-1] // self.config.patch)
         if cells != (side, side):
@@ -78,14 +82,23 @@ class Compressor(nn.Module):
             )
         views, cond = self.y_embed(latents), self.pose_embed(rays[:, :, None])
         views = views + cond if self.config.ray_input else views
-        head_dim = self.config.hidden // self.config.heads
-        rope = AxialRope(cells, head_dim, tile=latents.shape[1], device=latents.device)
-        tokens = self.scene_tokens.expand(len(latents), -1, -1)
-        views = views.to(tokens.dtype)  # under autocast the residual streams stay float32: bfloat16 loses small updates
-        for block in self.aggregate:
-            tokens, views = block(tokens, views, cond, rope)
-        out = self.out_proj(tokens)
+        out = self.out_proj(self._read(views, cond, cells) if self.config.depth else views)
         if self.config.posterior == "normalised":
             return Posterior(F.layer_norm(out.float(), out.shape[-1:]))
         mean, logvar = out.float().chunk(2, dim=-1)
         return Posterior(mean, logvar.clamp(*_LOGVAR_RANGE))
+
+    def _read(
+        self,
+        views: Tensor,  # [B, V * cells, hidden]
+        cond: Tensor,  # [B, V * cells, hidden]
+        cells: tuple[int, int],
+    ) -> Tensor:
+        """What the queries read of the views, [B, N, hidden]."""
+        count = views.shape[1] // (cells[0] * cells[1])
+        rope = AxialRope(cells, self.config.hidden // self.config.heads, tile=count, device=views.device)
+        tokens = self.scene_tokens.expand(len(views), -1, -1)
+        views = views.to(tokens.dtype)  # under autocast the residual streams stay float32: bfloat16 loses small updates
+        for block in self.aggregate:
+            tokens, views = block(tokens, views, cond, rope)
+        return tokens
