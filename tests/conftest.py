@@ -1,6 +1,8 @@
 """Fixtures around a real ComfyUI that runs for the whole session."""
 
+import json
 import os
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,8 @@ import pytest
 from scenetok_core.checkpoints import save_checkpoint
 from tests import small
 from tests.engine import ComfyServer, EngineMissingError, find_comfy, run_prompt
+from tests.engine.workflows import WORKFLOWS, edited
+from tests.served import FRAMES, STEPS, write_capture
 
 PACK = Path(__file__).resolve().parents[1]
 PACK_NAME = "scenetok"
@@ -44,3 +48,29 @@ def run(comfy):
         return run_prompt(comfy.url, prompt, **options)
 
     return go
+
+
+@pytest.fixture
+def capture(comfy):
+    folder = comfy.folder("input", "room")
+    if not (folder / "transforms.json").exists():
+        write_capture(folder)
+    return "room"
+
+
+@pytest.fixture
+def object_info(comfy):
+    with urllib.request.urlopen(f"{comfy.url}/object_info") as answer:
+        return json.load(answer)
+
+
+@pytest.fixture
+def prompt(capture):
+    shipped = json.loads((WORKFLOWS / "api" / "encode_render.json").read_text())
+    return edited(
+        shipped,
+        SceneTok_LoadModel={"model": "small.safetensors"},
+        SceneTok_LoadViews={"capture": capture},
+        SceneTok_CameraTrajectory={"frames": FRAMES},
+        SceneTok_RenderTrajectory={"steps": STEPS},
+    )

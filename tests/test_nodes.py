@@ -1,29 +1,21 @@
 """Every node through a real ComfyUI server, over HTTP and its websocket."""
 
 import io
-import json
 import os
-import shutil
 import time
-import urllib.request
-import zipfile
 
 import pytest
 import torch
 from PIL import Image
 
-from scenetok_core.captures import write_transforms
 from scenetok_core.checkpoints import load_scene
-from scenetok_core.downloads import known_file
-from scenetok_core.sheets import save_image
 from scenetok_core.trajectories import PRESETS, preset_options
 from scenetok_core.video import read_video_frames
 from tests import small
-from tests.captures import write_colmap_text, write_realestate
 from tests.engine import PromptRejectedError
-from tests.engine.workflows import WORKFLOWS, edited, to_api
+from tests.engine.workflows import edited
+from tests.served import ENCODE, FRAMES, LOAD, RENDER, SAVE, STEPS, VIDEO, VIEW, VIEWS, saved_file
 
-VIEWS, FRAMES, STEPS = 6, 7, 3
 NODES = {
     "SceneTok_LoadModel",
     "SceneTok_LoadViews",
@@ -43,52 +35,7 @@ NODES = {
     "SceneTok_SceneGenSample",
     "SceneTok_SceneGenSweep",
 }
-LOAD, VIEW, ENCODE, PATH, RENDER, VIDEO, SAVE = "1", "2", "3", "4", "5", "6", "8"
-WORKFLOW_NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
 CANCEL_SHARE = 0.1  # of all steps; a limit in seconds would fail on a busy machine
-SMALL_MODELS = {
-    "SceneTok_LoadModel": {"model": "small.safetensors"},
-    "SceneTok_LoadGenerator": {"generator": "generator.safetensors"},
-}
-TITLE_PIXELS = 30  # a node's title stands above its position
-
-
-def write_capture(folder, count=VIEWS, file_names=None):
-    views = small.views(count)
-    names = file_names or [f"images/{i:03}.png" for i in range(count)]
-    for name, picture in zip(names, views.rgb, strict=True):
-        save_image(folder / name, picture)
-    write_transforms(folder / "transforms.json", views.cameras, names, (small.IMAGE, small.IMAGE))
-
-
-@pytest.fixture
-def capture(comfy):
-    folder = comfy.folder("input", "room")
-    if not (folder / "transforms.json").exists():
-        write_capture(folder)
-    return "room"
-
-
-@pytest.fixture
-def object_info(comfy):
-    with urllib.request.urlopen(f"{comfy.url}/object_info") as answer:
-        return json.load(answer)
-
-
-@pytest.fixture
-def prompt(capture):
-    shipped = json.loads((WORKFLOWS / "api" / "encode_render.json").read_text())
-    return edited(
-        shipped,
-        SceneTok_LoadModel={"model": "small.safetensors"},
-        SceneTok_LoadViews={"capture": capture},
-        SceneTok_CameraTrajectory={"frames": FRAMES},
-        SceneTok_RenderTrajectory={"steps": STEPS},
-    )
-
-
-def saved_file(comfy, listed):
-    return comfy.base / listed["type"] / listed["subfolder"] / listed["filename"]
 
 
 def test_the_server_knows_every_node_and_nothing_failed_to_import(comfy, object_info):
@@ -105,65 +52,6 @@ def test_every_socket_has_a_tooltip(object_info):
         assert all(info["output_tooltips"])
         assert info["description"]
         assert info["category"].startswith("SceneTok/")
-
-
-def offered_captures(comfy):
-    with urllib.request.urlopen(f"{comfy.url}/object_info/SceneTok_LoadViews") as answer:
-        info = json.load(answer)["SceneTok_LoadViews"]
-    return info["input"]["required"]["capture"][1]["options"]
-
-
-@pytest.fixture
-def cluttered(comfy):
-    """An input folder that has cameras, pictures and other files directly inside; removed afterwards."""
-    root = comfy.folder("input")
-    before = set(root.iterdir())
-    write_capture(root)
-    (root / "transforms.json").rename(root / "my_walk.json")
-    (root / "notes.json").write_text('{"frames": 48}')
-    (root / "caption.txt").write_text("a room")
-    write_colmap_text(root)
-    write_realestate(root / "estate")
-    yield root
-    for path in set(root.iterdir()) - before:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def test_cameras_directly_in_the_input_folder_hide_nothing(comfy, capture, cluttered):
-    (cluttered / "estate" / "lonely.txt").write_text((cluttered / "estate" / "clip.txt").read_text())
-    write_capture(cluttered / "deep" / "down")
-    (cluttered / "deep" / "down" / "val.json").write_text((cluttered / "my_walk.json").read_text())
-    offered = offered_captures(comfy)
-    expected = {capture, "my_walk.json", "sparse/0", "estate/clip.txt", "deep/down", "deep/down/val.json"}
-    assert expected <= set(offered)
-    assert not {".", "images", "notes.json", "caption.txt", "estate", "estate/lonely.txt", "sparse"} & set(offered)
-    assert len(set(offered)) == len(offered)
-
-
-@pytest.mark.parametrize("name", ["my_walk.json", "sparse/0", "estate"])
-def test_what_lies_in_the_input_folder_can_be_loaded(run, prompt, cluttered, name):
-    load = {VIEW: prompt[VIEW], "9": {"class_type": "PreviewImage", "inputs": {"images": [VIEW, 0]}}}
-    done = run(edited(load, SceneTok_LoadViews={"capture": name}))
-    assert done.status == "execution_success", done.error
-
-
-def test_only_files_of_the_capture_make_it_load_again(run, prompt, cluttered):
-    load = {VIEW: prompt[VIEW], "9": {"class_type": "PreviewImage", "inputs": {"images": [VIEW, 0]}}}
-    load = edited(load, SceneTok_LoadViews={"capture": "my_walk.json"})
-    run(load)
-    (cluttered / "unrelated.png").write_bytes(b"")
-    stamp = time.time() + 5
-    os.utime(cluttered / "notes.json", (stamp, stamp))
-    assert run(load).executed == []
-    os.utime(cluttered / "images" / "001.png", (stamp, stamp))
-    assert VIEW in run(load).executed
-    os.utime(cluttered / "my_walk.json", (stamp, stamp))
-    assert VIEW in run(load).executed
-
-
-def test_captures_and_models_are_offered_by_name(object_info, comfy, capture):
-    assert capture in offered_captures(comfy)
-    assert "small.safetensors" in object_info["SceneTok_LoadModel"]["input"]["required"]["model"][1]["options"]
 
 
 def test_the_workflow_writes_a_video_and_a_scene_with_progress_and_previews(comfy, run, prompt):
@@ -271,65 +159,6 @@ def test_cancelling_stops_within_a_step_and_leaves_the_server_usable(run, prompt
     assert run(edited(prompt, SceneTok_RenderTrajectory={"seed": 4})).status == "execution_success"
 
 
-def test_an_uploaded_zip_is_a_capture(comfy, run, prompt, tmp_path):
-    write_capture(tmp_path / "kitchen")
-    archive = tmp_path / "kitchen.zip"
-    with zipfile.ZipFile(archive, "w") as target:
-        for path in sorted((tmp_path / "kitchen").rglob("*.*")):
-            target.write(path, path.relative_to(tmp_path))
-    upload(comfy, archive)
-    done = run(edited(prompt, SceneTok_LoadViews={"capture": "kitchen.zip"}))
-    assert done.status == "execution_success", done.error
-
-
-def test_folders_of_a_zip_may_be_separated_by_backslashes(comfy, run, prompt, tmp_path):
-    write_capture(tmp_path / "cellar")
-    archive = tmp_path / "cellar.zip"
-    with zipfile.ZipFile(archive, "w") as target:
-        for path in sorted((tmp_path / "cellar").rglob("*.*")):
-            target.writestr(str(path.relative_to(tmp_path)).replace("/", "\\"), path.read_bytes())
-    upload(comfy, archive)
-    done = run(edited(prompt, SceneTok_LoadViews={"capture": "cellar.zip"}))
-    assert done.status == "execution_success", done.error
-
-
-@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, None], ids=["deflate", "lzma", "cut"])
-def test_zips_that_cannot_be_unpacked_are_refused(comfy, run, prompt, tmp_path, method):
-    archive = tmp_path / f"broken_{method}.zip"
-    with zipfile.ZipFile(archive, "w", method or zipfile.ZIP_STORED) as target:
-        target.writestr("transforms.json", bytes(range(256)) * 8)
-    data = bytearray(archive.read_bytes())
-    start = 30 + len("transforms.json")  # of the member's data
-    data[start : start + 16] = b"\xff" * 16
-    archive.write_bytes(data if method else data[:100])
-    upload(comfy, archive)
-    error = run(edited(prompt, SceneTok_LoadViews={"capture": archive.name})).error
-    assert f"{archive.name} is" in error
-    assert "pack it again" in error
-
-
-def test_the_page_is_given_the_upload_button(comfy):
-    with urllib.request.urlopen(f"{comfy.url}/extensions") as answer:
-        assert "/extensions/scenetok/js/upload.js" in json.load(answer)
-
-
-def test_a_zip_that_writes_elsewhere_is_refused(comfy, run, prompt, tmp_path):
-    archive = tmp_path / "evil.zip"
-    with zipfile.ZipFile(archive, "w") as target:
-        target.writestr("../../evil.txt", "gotcha")
-    upload(comfy, archive)
-    assert "unsafe path" in run(edited(prompt, SceneTok_LoadViews={"capture": "evil.zip"})).error
-
-
-def upload(comfy, path):
-    boundary = "scenetok-test-boundary"
-    head = f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="{path.name}"\r\n\r\n'
-    body = head.encode() + path.read_bytes() + f"\r\n--{boundary}--\r\n".encode()
-    headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
-    with urllib.request.urlopen(urllib.request.Request(f"{comfy.url}/upload/image", body, headers)) as answer:
-        assert answer.status == 200
-
-
 @pytest.mark.parametrize(
     ("node", "inputs", "message"),
     [
@@ -378,26 +207,6 @@ def test_tokens_of_another_model_are_refused(run, prompt):
     assert "these tokens were made by model 'small'" in done.error
 
 
-def test_pictures_outside_the_input_folder_are_refused_whether_they_exist_or_not(comfy, run, prompt):
-    folder = comfy.folder("input", "thief")
-    write_capture(folder)
-    text = (folder / "transforms.json").read_text().replace("images/000.png", "../../secret.png")
-    (folder / "transforms.json").write_text(text)
-    steal = edited(prompt, SceneTok_LoadViews={"capture": "thief"})
-    missing = run(steal).error
-    (comfy.base / "secret.png").write_bytes((folder / "images" / "001.png").read_bytes())
-    assert "'../../secret.png'" in missing
-    assert "is not inside" in missing
-    assert run(steal).error == missing
-
-
-def test_a_linked_capture_folder_stays_usable(comfy, run, prompt, tmp_path):
-    write_capture(tmp_path / "large")
-    (comfy.folder("input") / "linked").symlink_to(tmp_path / "large", target_is_directory=True)
-    done = run(edited(prompt, SceneTok_LoadViews={"capture": "linked"}))
-    assert done.status == "execution_success", done.error
-
-
 def with_wired_prefix(prompt, prefix):
     text = {"class_type": "PrimitiveString", "inputs": {"value": prefix}}
     return edited({**prompt, "9": text}, SceneTok_SaveTokens={"filename_prefix": ["9", 0]})
@@ -433,82 +242,6 @@ def test_options_of_one_preset_start_where_the_core_starts_them(object_info):
         )
 
 
-def shipped_workflow(name):
-    return json.loads((WORKFLOWS / "api" / f"{name}.json").read_text())
-
-
-def needs_downloads(name):
-    """Whether a workflow loads a model that does not come with the pack."""
-    loaders = [node for node in shipped_workflow(name).values() if node["class_type"] in SMALL_MODELS]
-    files = [node["inputs"][key] for node in loaders for key in SMALL_MODELS[node["class_type"]]]
-    assert files, f"{name} loads no model"
-    return not all((WORKFLOWS.parent / "checkpoints" / file).is_file() for file in files)
-
-
-def test_every_workflow_has_its_twin_and_what_runs_as_shipped_has_its_picture():
-    """A workflow of models that do not come with the pack may go without: only these models could draw its picture."""
-    assert "encode_render" in WORKFLOW_NAMES and not needs_downloads("encode_render")
-    assert sorted(path.stem for path in (WORKFLOWS / "api").glob("*.json")) == WORKFLOW_NAMES
-    pictures = {path.stem for path in WORKFLOWS.glob("*.jpg")}
-    assert {name for name in WORKFLOW_NAMES if not needs_downloads(name)} <= pictures <= set(WORKFLOW_NAMES)
-
-
-@pytest.mark.parametrize("name", [name for name in WORKFLOW_NAMES if needs_downloads(name)])
-def test_workflows_name_models_that_can_be_downloaded(name):
-    for node in shipped_workflow(name).values():
-        for key in SMALL_MODELS.get(node["class_type"], {}):
-            assert known_file(node["inputs"][key].removesuffix(".safetensors")) is not None
-
-
-@pytest.mark.parametrize("name", WORKFLOW_NAMES)
-def test_the_ui_workflow_equals_its_api_twin(object_info, name):
-    ui = json.loads((WORKFLOWS / f"{name}.json").read_text())
-    api = json.loads((WORKFLOWS / "api" / f"{name}.json").read_text())
-    plain = {node_id: {"class_type": node["class_type"], "inputs": node["inputs"]} for node_id, node in api.items()}
-    assert to_api(ui, object_info) == plain
-
-
-@pytest.mark.parametrize("name", WORKFLOW_NAMES)
-def test_nodes_of_the_ui_workflow_do_not_overlap(name):
-    nodes = json.loads((WORKFLOWS / f"{name}.json").read_text())["nodes"]
-    boxes = []
-    for node in nodes:
-        (x, y), (width, height) = node["pos"], node["size"]
-        boxes.append((x, y - TITLE_PIXELS, x + width, y + height))
-    for i, a in enumerate(boxes):
-        for b in boxes[:i]:
-            assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
-
-
-@pytest.mark.parametrize("name", WORKFLOW_NAMES)
-def test_the_workflows_run(run, name):
-    """As shipped; where a model does not come with the pack, the small models stand for all of them."""
-    prompt = shipped_workflow(name)
-    if needs_downloads(name):
-        prompt = edited(prompt, **SMALL_MODELS)
-    done = run(prompt)
-    assert done.status == "execution_success", done.error
-
-
-def test_a_sweep_renders_every_number_of_tokens_into_a_row_of_one_sheet(comfy, run):
-    shipped = json.loads((WORKFLOWS / "api" / "token_sweep.json").read_text())
-    sweep = edited(
-        shipped,
-        SceneTok_LoadModel={"model": "small.safetensors"},
-        SceneTok_CameraTrajectory={"frames": 2},
-        SceneTok_RenderTrajectory={"steps": 1},
-    )
-    heights = []
-    for counts in ("100%", "4, 50%, 100%"):
-        done = run(edited(sweep, SceneTok_TokenSweep={"counts": counts}))
-        assert done.status == "execution_success", done.error
-        (listed,) = done.outputs["8"]["images"]
-        heights.append(Image.open(saved_file(comfy, listed)).height)
-    assert heights[1] > 2.5 * heights[0]
-    refused = run(edited(sweep, SceneTok_TokenSweep={"counts": "4000"}))
-    assert "'4000' is outside of 1 to the scene's" in refused.error
-
-
 @pytest.mark.parametrize(
     ("settings", "kept"),
     [
@@ -531,28 +264,6 @@ def test_a_token_mask_keeps_what_it_says(comfy, run, prompt, settings, kept):
     scene = load_scene(saved_file(comfy, done.outputs[SAVE]["scenes"][0]))
     left = torch.ones(len(scene.tokens), dtype=torch.bool) if scene.mask is None else scene.mask
     assert left.nonzero().flatten().tolist() == kept
-
-
-def test_a_path_is_transferred_and_its_uncertainty_shown(comfy, run):
-    shipped = json.loads((WORKFLOWS / "api" / "trajectory_transfer.json").read_text())
-    prompt = {**shipped, "10": {"class_type": "MaskToImage", "inputs": {"mask": ["8", 1]}}}
-    for node_id, source in (("11", ["8", 2]), ("12", ["10", 0])):
-        prompt[node_id] = {"class_type": "PreviewImage", "inputs": {"images": source}}
-    done = run(
-        edited(
-            prompt,
-            SceneTok_LoadModel={"model": "small.safetensors"},
-            SceneTok_RenderTrajectory={"steps": 1},
-            SceneTok_RenderUncertainty={"steps": 1, "samples": 2, "white": 0.001},
-        )
-    )
-    assert done.status == "execution_success", done.error
-    counts = {node_id: len(done.outputs[node_id]["images"]) for node_id in ("9", "11", "12")}
-    assert counts["9"] == counts["11"] == counts["12"] > 1
-    frames, _ = read_video_frames(saved_file(comfy, done.outputs["7"]["images"][0]))
-    assert len(frames) == counts["9"]
-    progress = [data for data in done.of_type("progress") if data["node"] == "8"]
-    assert progress[-1]["value"] == progress[-1]["max"]
 
 
 def test_mode_mask_without_a_mask_is_refused(run, prompt):

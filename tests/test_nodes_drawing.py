@@ -15,7 +15,7 @@ from scenetok_core.sheets import save_image
 from tests import small
 from tests.engine import PromptRejectedError
 from tests.engine.workflows import edited
-from tests.test_nodes import saved_file
+from tests.served import saved_file
 from tests.test_photograph import QUARTER_TURN, write_jpeg
 
 SHOWN_PIXELS = 96  # side of a small picture on a contact sheet
