@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -25,12 +24,12 @@ from training.extras import Extras, LeftOut, auc_figures
 from training.measures.calibration import Calibration, calibration, prediction_error_factor, rank_correlation
 from training.measures.flicker import flicker, second_difference
 from training.measures.pose_search import OffsetSearch
+from training.memory import peak_memory_mib
 from training.scores import GENERATED, OURS, Figures, Scores, summarise
 
 _SCALES = (0.01, 100.0)
 _NARROW_DEGREES = 8.0  # of the pose error; the AUC takes all offsets
 _BYTES_PER_NUMBER = 2  # of stored tokens
-_MIB = 2**20
 
 T = TypeVar("T")
 
@@ -194,6 +193,7 @@ class Evaluation:
         """Everything measured, as one flat table; complete `left_out` at the same time."""
         config, scores = self.model.config, self.scores
         tokens = config.compressor.tokens * config.compressor.token_dim
+        peak = peak_memory_mib(self.model.device)
         return {
             "protocol": self.benchmark.name,
             "protocol_fingerprint": str(self._fingerprint),
@@ -212,7 +212,7 @@ class Evaluation:
             **self._generator_figures(),
             "seconds_per_encode": statistics.median(self.seconds["encode"]),
             **{f"seconds_per_frame_{method}": statistics.median(self.seconds[method]) for method in OURS},
-            **_memory(self.model.device),
+            **({} if peak is None else {"peak_memory_mib": peak}),
             "sample_steps": config.sampling.steps,
             "parameters": sum(parameter.numel() for parameter in self.model.networks.parameters()),
             "tokens_kib": tokens * _BYTES_PER_NUMBER / 1024,
@@ -295,15 +295,3 @@ def _scaled(cameras: Cameras, factor: float) -> Cameras:
     c2w = cameras.c2w.clone()
     c2w[:, :3, 3] *= factor
     return cameras.replace(c2w=c2w)
-
-
-def _memory(device: torch.device) -> Figures:
-    """The most memory so far: of torch on a CUDA device, else of the process, where the system tells."""
-    if device.type == "cuda":
-        return {"peak_memory_mib": torch.cuda.max_memory_allocated(device) / _MIB}
-    try:
-        import resource
-    except ImportError:  # Windows
-        return {}
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, else KiB
-    return {"peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / _MIB}

@@ -30,6 +30,7 @@ from training.tasks.shared import (
     draw_factors,
     draw_levels,
     latents_of,
+    level_logs,
     move_frozen,
     open_gates,
     pictures_of,
@@ -190,12 +191,7 @@ class SceneGenTask:
         noisy = interpolate(example.tokens, noise, t[:, None, None])
         out = model(noisy, t, example.latents, example.rays, example.anchor_rays, seen).float()
         losses = (out - (noise - example.tokens)).square().flatten(1).mean(1)
-        error, early = losses.detach(), t >= 0.5
-        logs = {
-            "loss_noisy": torch.where(early, error, 0).sum() / early.sum(),  # NaN where there is none
-            "loss_clean": torch.where(early, 0, error).sum() / (~early).sum(),
-        }
-        return losses, logs
+        return losses, level_logs({"loss": losses}, t)
 
     @torch.no_grad()
     def sheet(self, model: nn.Module, batch: RoomBatch | Batch, generator: torch.Generator) -> Image.Image:

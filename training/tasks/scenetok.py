@@ -35,6 +35,7 @@ from training.tasks.shared import (
     draw_factors,
     draw_levels,
     latents_of,
+    level_logs,
     move_frozen,
     open_gates,
     require_shares,
@@ -304,10 +305,12 @@ class SceneTokTask:
         clean = to_clean(out, kind, noisy, level)
         goal = example.target if kind == "x" else noise - example.target
         weight = level.square().reciprocal().clamp(max=task.loss_weight_cap) if kind == "x" else torch.ones_like(level)
-        losses = (weight * (out - goal).square()).flatten(1).mean(1)
+        squared = weight * (out - goal).square()
+        losses = squared.flatten(1).mean(1)
         if task.gradient_weight:
             losses = losses + task.gradient_weight * self._gradient_loss(clean, example.target)
-        logs = _psnr_logs((clean - example.target).detach().square().mean((2, 3, 4)) / 4, t)
+        quality = _latent_psnr((clean - example.target).detach().square().mean((2, 3, 4)) / 4)
+        logs = _psnr_logs(quality, t) | level_logs({"loss": squared.mean((2, 3, 4)), "psnr": quality}, t)
         if posterior.logvar is not None:
             divergence = posterior.divergence()
             losses = losses + task.kl_weight * divergence
@@ -367,13 +370,18 @@ class SceneTokTask:
         save_checkpoint(path, state, self.config.model, metadata)
 
 
-def _psnr_logs(error: Tensor, t: Tensor) -> dict[str, Tensor]:
-    """PSNR over the targets at t = 1 (the posterior mean) and over the others, NaN where there are none.
+def _latent_psnr(error: Tensor) -> Tensor:
+    """PSNR in dB.
 
     `error` is the squared error of the latents divided by 4, so that it is that of the pixels where latents are pixels
     in [-1, 1], as those of the patch autoencoder are.
     """
-    quality, mean = -10 * error.clamp_min(1e-10).log10(), t == 1
+    return -10 * error.clamp_min(1e-10).log10()
+
+
+def _psnr_logs(quality: Tensor, t: Tensor) -> dict[str, Tensor]:
+    """PSNR over the targets at t = 1 (the posterior mean) and over the others, NaN where there are none."""
+    mean = t == 1
     return {
         "psnr_mean": torch.where(mean, quality, 0).sum() / mean.sum(),
         "psnr_noisy": torch.where(mean, 0, quality).sum() / (~mean).sum(),
