@@ -51,6 +51,7 @@ _GRADIENT_SCALES = 2
 _CROSS_ATTENTION_GAIN = 4.0  # of the queries at the start
 _SHEET_STEPS = 10
 _SHEET_SCENES = 5
+_SHEET_SHARES = (0.25, 0.5, 0.75, 1.0)  # of the tokens
 
 
 @dataclass(frozen=True)
@@ -338,30 +339,40 @@ class SceneTokTask:
 
     @torch.no_grad()
     def sheet(self, model: nn.Module, batch: RoomBatch | Batch, generator: torch.Generator) -> Image.Image:
-        """Inputs, truth, posterior mean and one sample of a few held-out scenes, with the PSNR of the means."""
+        """Inputs, truth, posterior mean and one sample of a few held-out scenes, with the PSNR of the means.
+
+        The last row of a scene is the posterior mean of its first target from some of the tokens, with the PSNR over
+        all targets.
+        """
         assert isinstance(model, Networks)
         if isinstance(batch, RoomBatch):
             batch = self.choose(batch, generator, far=True, context=self.config.data.context_views)
         example = self.frame(batch, generator, jitter=False).first(_SHEET_SCENES)
         tokens = model.compressor(example.context, example.context_rays).mean
         noise = torch.randn(example.target.shape, generator=generator, device=generator.device)
-        decode = self.target_autoencoder.decode
-        truth = decode(example.target)
-        rows: list[tuple[str, Tensor]] = []
-        pictures = {}
-        for steps in (1, _SHEET_STEPS):
-            length = noise.shape[1]
+        order = torch.randperm(tokens.shape[1], generator=generator, device=generator.device)
+        length = noise.shape[1]
+
+        def render(steps: int, share: float) -> Tensor:
+            kept = tokens[:, order[: max(1, round(share * len(order)))]]
             schedule = make_schedule("full_sequence", horizon=length, steps=steps, window=length, clean_targets=0)
-            latents = sample_latents(model.denoiser, tokens, example.target_rays, noise, schedule)
-            pictures[steps] = decode(latents)
+            latents = sample_latents(model.denoiser, kept, example.target_rays, noise, schedule)
+            return self.target_autoencoder.decode(latents)
+
+        sweep = torch.stack([render(1, share) for share in _SHEET_SHARES], 1)  # [B, shares, T, 3, H, W]
+        sample = render(_SHEET_STEPS, 1.0)
+        truth = self.target_autoencoder.decode(example.target)
         inputs = self.context_autoencoder.decode(example.context)
+        percent = " ".join(f"{share:.0%}".rstrip("%") for share in _SHEET_SHARES)
+        rows: list[tuple[str, Tensor]] = []
         for i in range(len(truth)):
-            quality = float(psnr(pictures[1][i], truth[i]).mean())
-            rows.append(("inputs", inputs[i]))
+            quality = [f"{float(psnr(frames, truth[i]).mean()):.1f}" for frames in sweep[i]]
             rows += [
+                (f"inputs\n{batch.title(i)}".rstrip(), inputs[i]),
                 ("truth", truth[i]),
-                (f"mean {quality:.1f} dB", pictures[1][i]),
-                ("sample", pictures[_SHEET_STEPS][i]),
+                (f"mean {quality[-1]} dB", sweep[i, -1]),
+                ("sample", sample[i]),
+                (f"mean from {percent} %\nof the tokens\n{' '.join(quality)} dB", sweep[i, :, 0]),
             ]
         return contact_sheet([(label, frames.cpu()) for label, frames in rows], scale=2)
 
