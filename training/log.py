@@ -21,6 +21,7 @@ from training.wandb_log import WandbLog
 logger = logging.getLogger("training")
 
 LOG_NAME = "training_log.jsonl"
+CONFIG_NAME = "config.json"
 
 
 class Meter:
@@ -53,7 +54,7 @@ class Meter:
 
 
 class RunLog:
-    """Writes the scalars and pictures of a run under `folder`.
+    """Writes the settings, scalars and pictures of a run under `folder`.
 
     A resumed run drops what an interrupted session logged beyond `first_step`. With a `wandb` project the same goes to
     Weights & Biases, with the settings `config`.
@@ -68,6 +69,8 @@ class RunLog:
         self.folder = folder
         self._wandb = None if wandb is None else WandbLog(folder, wandb, config)
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)
+        with replacing(folder / CONFIG_NAME) as partial:
+            partial.write_text(json.dumps(config, indent=1), encoding="utf-8")
         path = folder / LOG_NAME
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         kept = [line for line in lines if _step_of(line) <= first_step]
