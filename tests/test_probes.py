@@ -1,6 +1,7 @@
 """What an evaluation asks beyond pictures of the targets: other paths, fewer tokens, several draws."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -60,12 +61,11 @@ def test_places_that_are_not_free_are_left_out(cases, benchmark):
     scene = next(held_out_scenes(benchmark.protocol, benchmark.rooms))
     walk = cases[1].inputs.cameras
 
-    def path(metres):
-        return (
-            RoomsBenchmark(replace(benchmark.protocol, clearance_m=metres), benchmark.rooms)
-            .case(scene, walk)
-            .elsewhere()
-        )
+    def path(metres) -> Any:
+        protocol = replace(benchmark.protocol, clearance_m=metres)
+        elsewhere = RoomsBenchmark(protocol, benchmark.rooms).case(scene, walk).elsewhere
+        assert elsewhere is not None
+        return elsewhere()
 
     everywhere = path(-99.0)
     assert len(everywhere) == VIEWS and path(99.0) is None
@@ -107,6 +107,10 @@ def test_the_sweep_tells_quality_and_spread_and_whether_they_are_ordered(evaluat
     quality = [figures[f"tokens_{percent}_percent_psnr"] for percent in PERCENT]
     spread = [figures[f"tokens_{percent}_percent_spread"] for percent in PERCENT]
     assert min(spread) > 0
+    rows = dict(evaluation.rows)
+    swept, mean = (next(rows[label] for label in rows if label.startswith(name)) for name in ("mean from", "posterior"))
+    assert swept.shape == (4, 3, small.IMAGE, small.IMAGE) and torch.equal(swept[-1], mean[0])
+    assert not torch.equal(swept[0], swept[-1])
     assert figures["sweep_psnr_rises"] == (quality == sorted(quality))
     assert figures["sweep_spread_falls"] == (spread == sorted(spread, reverse=True))
 

@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tests.test_training_loop import ROOT, logged, run_toy, toy_config
 from training import memory, train
 from training.log import RunLog
+from training.trainer import TrainingDivergedError
 from training.wandb_log import WandbError
 
 
@@ -120,6 +121,13 @@ def test_details_are_logged_everywhere_but_on_the_console(tmp_path, caplog):
     events.Reload()
     assert [(event.step, event.value) for event in events.Scalars("loss_by_t/0.2_0.4")] == [(3, 0.5)]
     assert '"loss_by_t/0.2_0.4": 0.5' in (tmp_path / "training_log.jsonl").read_text()
+
+
+def test_a_run_that_diverges_leaves_a_report(tmp_path):
+    config = toy_config(tmp_path, {"log_every": 1}, max_bad_steps=2)
+    with pytest.raises(TrainingDivergedError):
+        run_toy(config, dict.fromkeys((3, 4), "loss"))
+    assert "steps skipped so far" in (tmp_path / "toy" / "report.html").read_text()
 
 
 def test_peak_memory_is_logged(tmp_path):

@@ -94,12 +94,14 @@ class Evaluation:
         for method, pictures in ours.items():
             self.scores.add_pictures(method, pictures, truth)
         baselines = self.scores.add_baselines(case)
-        self._sweep(tokens, case, ours["posterior_mean"])
+        swept = self._sweep(tokens, case, ours["posterior_mean"])
         self._follow(case, {**baselines, **ours})
         self._extras.add(self.scores, case, ours, baselines)
         if index < settings.sheet_cases:
             shown = {name: baselines[name] for name in ("nearest", "warp") if name in baselines}
             self._show(case, {**ours, **shown})
+            shares = " ".join(f"{share:.0%}" for share in settings.sweep)
+            self.rows.append((f"mean from\n{shares}", swept))
         self._examine(index, tokens, case, ours["posterior_mean"])
 
     def _examine(self, index: int, tokens: SceneTokens, case: Case, mean: Tensor) -> None:
@@ -149,10 +151,14 @@ class Evaluation:
             self.scores.add("generated_spread_seen", spread[seen])
             self.scores.add("generated_spread_unseen", spread[~seen])
 
-    def _sweep(self, tokens: SceneTokens, case: Case, complete: Tensor) -> None:
+    def _sweep(self, tokens: SceneTokens, case: Case, complete: Tensor) -> Tensor:
+        """Score posterior means from some of the tokens; returns those of the first target, [shares, 3, H, W]."""
+        pictures = []
         for share in self.settings.sweep:
             made = complete if share == 1 else self._render(_subset(tokens, share, case.seed), case)
             self.scores.add(f"tokens_{share:.0%}", psnr(made, case.targets.rgb))
+            pictures.append(made[0])
+        return torch.stack(pictures)
 
     def _follow(self, case: Case, pictures: Mapping[str, Tensor]) -> None:
         """How far the pose that a picture matches best is from the one asked for, for one target.
