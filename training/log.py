@@ -16,12 +16,10 @@ from torch.utils.tensorboard import SummaryWriter
 
 from scenetok_core.files import replacing
 from scenetok_core.sheets import save_image
+from training.run_report import CONFIG_NAME, LOG_NAME, write_report
 from training.wandb_log import WandbLog
 
 logger = logging.getLogger("training")
-
-LOG_NAME = "training_log.jsonl"
-CONFIG_NAME = "config.json"
 
 
 class Meter:
@@ -54,7 +52,7 @@ class Meter:
 
 
 class RunLog:
-    """Writes the settings, scalars and pictures of a run under `folder`.
+    """Writes the settings, scalars and pictures of a run under `folder`, and when it is closed the run's report.
 
     A resumed run drops what an interrupted session logged beyond `first_step`. With a `wandb` project the same goes to
     Weights & Biases, with the settings `config`.
@@ -98,11 +96,12 @@ class RunLog:
             self._wandb.sheet(step, image)
 
     def close(self) -> None:
-        """Flush and close the files."""
+        """Flush and close the files, and write the report from them."""
         self._file.close()
         self._writer.close()
         if self._wandb is not None:
             self._wandb.close()
+        logger.info("wrote %s", write_report(self.folder))
 
 
 def _step_of(line: str) -> float:

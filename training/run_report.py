@@ -26,11 +26,12 @@ from PIL import Image
 from scenetok_core.files import replacing
 from training.charts import line_chart, readable
 from training.config import flatten
-from training.log import CONFIG_NAME, LOG_NAME
 
 logger = logging.getLogger("training")
 
 REPORT_NAME = "report.html"
+LOG_NAME = "training_log.jsonl"
+CONFIG_NAME = "config.json"
 
 Lines = Sequence[Mapping[str, float | None]]
 
@@ -142,7 +143,7 @@ def _page(name: str, lines: Lines, settings: Mapping[str, Any], sheets: Sequence
 def _what(settings: Mapping[str, Any]) -> str:
     flat = flatten(settings)
     facts = [
-        (f"{noun} {flat[key]}")
+        f"{noun} {flat[key]}"
         for noun, key in (("task", "task.kind"), ("model", "model.name"), ("data", "data.kind"))
         if flat.get(key) is not None
     ]
@@ -259,7 +260,7 @@ def _sheets(paths: Sequence[Path]) -> str:
     if not paths:
         return ""
     count = min(len(paths), _MOST_SHEETS)
-    chosen = [paths[round(i * (len(paths) - 1) / max(1, count - 1))] for i in range(count)] if count > 1 else [*paths]
+    chosen = [paths[round(i * (len(paths) - 1) / max(1, count - 1))] for i in range(count)]
     shown = []
     for path in reversed(chosen):
         step = int(path.stem.removeprefix("step_"))

@@ -24,7 +24,6 @@ from training.finetune import check_parts, freeze, start_from
 from training.log import Meter, RunLog
 from training.memory import peak_memory_mib
 from training.optim import SkippingOptimizer, rate_share
-from training.run_report import write_report
 from training.state import Trained, find_state, list_states, load_state, save_state
 from training.stopping import stop_requests
 from training.tasks.base import Task
@@ -105,7 +104,6 @@ class Trainer:
             source.close()
             if self.log is not None:
                 self.log.close()
-                logger.info("wrote %s", write_report(self.folder))
         done = "stopped" if stop.is_set() else "finished"
         logger.info("%s at step %d after %.1f minutes", done, self.trained.step, self.trained.elapsed / 60)
 
