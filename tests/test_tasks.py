@@ -322,7 +322,11 @@ def test_the_right_prediction_has_no_loss(batch, prediction):
     for seed in range(5):
         losses, logs = task.loss(KnowsTheAnswer(prediction), bright, generator(seed), LATE)
         assert losses.max() < SAME
-        assert all(not float(quality) < 60 for quality in logs.values()), "above 60 dB, or NaN where there is none"
+        qualities = [float(value) for name, value in logs.items() if name.startswith("psnr_")]
+        assert all(not quality < 60 for quality in qualities), "above 60 dB, or NaN where there is none"
+        assert len(qualities) > 2 and all(
+            not float(value) > SAME for name, value in logs.items() if name.startswith("loss_")
+        )
 
 
 def test_reported_quality_is_that_of_the_posterior_mean_at_first(task, batch):

@@ -28,9 +28,9 @@ class Reprojection:
         Tensor  # [T, V, H, W] relative disagreement of the depths; infinite outside the picture and behind the camera
     )
 
-    def visible(self, tolerance: float) -> Tensor:
-        """Which target pixels some input sees, [T, H, W] bool."""
-        return self.error.amin(1) <= tolerance
+    def visible(self, tolerance: float, views: int | None = None) -> Tensor:
+        """Which target pixels some input sees, or some of the first `views` inputs: [T, H, W] bool."""
+        return self.error[:, :views].amin(1) <= tolerance
 
 
 def reproject(

@@ -26,9 +26,10 @@ class Case:
     targets: Views  # T views to render
     radian_length: float | None = None  # see `baselines.view_distance`
     baselines: Mapping[str, Tensor] = field(default_factory=dict)  # pictures [T, 3, H, W] by further methods
-    seen: Tensor | None = None  # [T, H, W] bool: target pixels that some input sees
+    seen_by: Callable[[int], Tensor] | None = None  # [T, H, W] bool: target pixels that some of the first n inputs see
     world: Callable[[Cameras], Tensor] | None = None  # true pictures [N, 3, H, W] for any N cameras
     path: Callable[[], Views] | None = None  # true pictures along a smooth path
+    elsewhere: Callable[[], Views | None] | None = None  # true pictures along another scene's path; None: none is free
 
 
 class Benchmark(Protocol):

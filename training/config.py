@@ -6,6 +6,7 @@ everything that `fingerprint` returns; the rest (length, learning rate, logging)
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from collections.abc import Iterable, Mapping
@@ -37,6 +38,7 @@ class RunConfig:
     init_differs: tuple[str, ...] = ()  # settings of the networks that may differ there, such as "compressor.tokens"
     autoencoders: str = "models/scenetok"  # folder with the published weights of autoencoders
     seed: int = 0  # decides weights at the start, data and noise of every step
+    wandb: str | None = None  # project on Weights & Biases that is logged to as well (needs the extra `wandb`)
     minutes: float | None = None  # wall clock over all sessions; the run ends here or at `steps`, whichever comes
     # first. Rate and curriculum then follow the clock, so only runs without it can be repeated exactly.
     log_every: int = 20  # steps
@@ -54,6 +56,7 @@ class RunConfig:
         require(self.minutes is None or self.minutes > 0, f"run.minutes must be positive, got {self.minutes}")
         counts = (self.log_every, self.save_every, self.keep_last)
         require(min(counts) > 0, f"run.log_every, save_every and keep_last must be >= 1, got {counts}")
+        require(self.wandb != "", "run.wandb must name a project, got ''; leave it out to log to TensorBoard alone")
         require(self.init is not None or not self.init_differs, "run.init_differs needs run.init, a checkpoint")
 
     @property
@@ -207,3 +210,18 @@ def fingerprint(config: TrainConfig) -> dict[str, Any]:
     plain = json.loads(json.dumps(to_dict(config)))  # tuples become lists, as in a stored fingerprint
     settings = flatten(plain)
     return {key: settings[key] for key in settings if key.startswith(_MUST_MATCH) and not key.startswith(_MAY_CHANGE)}
+
+
+def at_default(config: object, prefix: str = "") -> set[str]:
+    """Dotted names of the settings that have their default; states that were saved before there were any lack them.
+
+    So the default of a new setting must be what the program did without it.
+    """
+    names: set[str] = set()
+    for part in dataclasses.fields(config):  # type: ignore[arg-type]
+        value = getattr(config, part.name)
+        if dataclasses.is_dataclass(value):
+            names |= at_default(value, f"{prefix}{part.name}.")
+        elif value == (part.default if part.default_factory is dataclasses.MISSING else part.default_factory()):
+            names.add(f"{prefix}{part.name}")
+    return names

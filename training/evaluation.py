@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,11 +12,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from scenetok_core.baselines import thumbnail
+from scenetok_core.baselines import nearest_view, thumbnail
 from scenetok_core.generation import SceneGenerator
 from scenetok_core.metrics import psnr
 from scenetok_core.pipeline import SceneTok
 from scenetok_core.sheets import evenly_spread
+from scenetok_core.subsets import keep_tokens, random_tokens
 from scenetok_core.types import Cameras, SceneTokens, Views
 from scenetok_core.uncertainty import render_uncertainty
 from training.cases import Benchmark, Case, Fingerprint
@@ -25,12 +25,12 @@ from training.extras import Extras, LeftOut, auc_figures
 from training.measures.calibration import Calibration, calibration, prediction_error_factor, rank_correlation
 from training.measures.flicker import flicker, second_difference
 from training.measures.pose_search import OffsetSearch
+from training.memory import peak_memory_mib
 from training.scores import GENERATED, OURS, Figures, Scores, summarise
 
 _SCALES = (0.01, 100.0)
 _NARROW_DEGREES = 8.0  # of the pose error; the AUC takes all offsets
 _BYTES_PER_NUMBER = 2  # of stored tokens
-_MIB = 2**20
 
 T = TypeVar("T")
 
@@ -48,6 +48,7 @@ class Settings:
     spread_samples: int = 4
     spread_targets: int = 4  # evenly spread ones of each of these cases
     path_cases: int = 4  # of which flicker is measured
+    elsewhere_cases: int = 16  # that are rendered along another scene's path
     sheet_cases: int = 6
     generator_views: int = 1  # first inputs that a scene generator is given
 
@@ -93,18 +94,27 @@ class Evaluation:
         for method, pictures in ours.items():
             self.scores.add_pictures(method, pictures, truth)
         baselines = self.scores.add_baselines(case)
-        self._sweep(tokens, case, ours["posterior_mean"])
+        swept = self._sweep(tokens, case, ours["posterior_mean"])
         self._follow(case, {**baselines, **ours})
         self._extras.add(self.scores, case, ours, baselines)
+        if index < settings.sheet_cases:
+            shown = {name: baselines[name] for name in ("nearest", "warp") if name in baselines}
+            self._show(case, {**ours, **shown})
+            shares = " ".join(f"{share:.0%}" for share in settings.sweep)
+            self.rows.append((f"mean from\n{shares}", swept))
+        self._examine(index, tokens, case, ours["posterior_mean"])
+
+    def _examine(self, index: int, tokens: SceneTokens, case: Case, mean: Tensor) -> None:
+        """What is measured of the first cases only."""
+        settings = self.settings
         if index < settings.invariance_cases:
-            self._check_invariances(tokens, case, ours["posterior_mean"])
+            self._check_invariances(tokens, case, mean)
         if index < settings.spread_cases:
             self._calibrate(tokens, case)
         if index < settings.path_cases and case.path is not None:
             self._flicker(tokens, case, case.path())
-        if index < settings.sheet_cases:
-            shown = {name: baselines[name] for name in ("nearest", "warp") if name in baselines}
-            self._show(case, {**ours, **shown})
+        if index < settings.elsewhere_cases and case.elsewhere is not None:
+            self._render_elsewhere(tokens, case, case.elsewhere())
 
     def _render(self, tokens: SceneTokens, case: Case, steps: int | None = 1, cameras: Cameras | None = None) -> Tensor:
         noise = torch.Generator().manual_seed(case.seed)
@@ -117,19 +127,38 @@ class Evaluation:
         noise = torch.Generator().manual_seed(case.seed)
         tokens, took = _timed(lambda: generator.generate(views, case.targets.cameras, self.model, generator=noise))
         self.seconds.setdefault(GENERATED, []).append(took)
-        again = self._render(tokens, case, None, views.cameras)
+        again, small = self._render(tokens, case, None, views.cameras), thumbnail(views.rgb, 8)
         self.scores.add("conditioning_psnr", psnr(again, views.rgb))
-        self.scores.add("conditioning_thumbnail_8_psnr", psnr(thumbnail(views.rgb, 8), views.rgb))
+        self.scores.add("conditioning_thumbnail_8_psnr", psnr(small, views.rgb))
+        if self.cases <= self.settings.sheet_cases:
+            self.rows.append((f"given, 8x8, drawn\n{case.name}", torch.cat([views.rgb, small, again])))
+        if self.cases <= self.settings.spread_cases:
+            self._vary(generator, views, case)
         return self._render(tokens, case, None)
 
-    def _sweep(self, tokens: SceneTokens, case: Case, complete: Tensor) -> None:
-        count = len(tokens.tokens)
-        order = torch.randperm(count, generator=torch.Generator().manual_seed(case.seed))
+    def _vary(self, generator: SceneGenerator, views: Views, case: Case) -> None:
+        """Spread of several drawn scenes, each rendered as posterior mean from the same noise."""
+        chosen = evenly_spread(torch.arange(len(case.targets)), self.settings.spread_targets).tolist()
+        cameras, pictures = case.targets.cameras[chosen], []
+        for index in range(self.settings.spread_samples):
+            noise = torch.Generator().manual_seed(case.seed + index)
+            tokens = generator.generate(views, case.targets.cameras, self.model, generator=noise)
+            pictures.append(self._render(tokens, case, cameras=cameras))
+        spread = torch.stack(pictures).var(0).mean(1).sqrt()
+        self.scores.add("generated_spread", spread.flatten())
+        if case.seen_by is not None:
+            seen = case.seen_by(len(views))[chosen]
+            self.scores.add("generated_spread_seen", spread[seen])
+            self.scores.add("generated_spread_unseen", spread[~seen])
+
+    def _sweep(self, tokens: SceneTokens, case: Case, complete: Tensor) -> Tensor:
+        """Score posterior means from some of the tokens; returns those of the first target, [shares, 3, H, W]."""
+        pictures = []
         for share in self.settings.sweep:
-            kept = torch.zeros(count, dtype=torch.bool)
-            kept[order[: max(1, round(share * count))]] = True
-            made = complete if share == 1 else self._render(tokens.replace(mask=kept), case)
+            made = complete if share == 1 else self._render(_subset(tokens, share, case.seed), case)
             self.scores.add(f"tokens_{share:.0%}", psnr(made, case.targets.rgb))
+            pictures.append(made[0])
+        return torch.stack(pictures)
 
     def _follow(self, case: Case, pictures: Mapping[str, Tensor]) -> None:
         """How far the pose that a picture matches best is from the one asked for, for one target.
@@ -161,11 +190,17 @@ class Evaluation:
         samples = self.settings.spread_samples
         chosen = evenly_spread(torch.arange(len(case.targets)), self.settings.spread_targets)
         truth = case.targets[chosen]
+        for share in self.settings.sweep:
+            if share < 1:
+                fewer = _subset(tokens, share, case.seed)
+                _, spread = render_uncertainty(self.model, fewer, truth.cameras, samples, seed=case.seed)
+                self.scores.add(f"spread_{share:.0%}", spread.flatten())
         mean, spread = render_uncertainty(self.model, tokens, truth.cameras, samples, seed=case.seed)
+        self.scores.add(f"spread_{1:.0%}", spread.flatten())
         error = (mean - truth.rgb).square().mean(1).sqrt()
         self.spreads.append((spread.flatten() * prediction_error_factor(samples), error.flatten()))
-        if case.seen is not None:
-            seen = case.seen[chosen]
+        if case.seen_by is not None:
+            seen = case.seen_by(len(case.inputs))[chosen]
             self.scores.add("spread_seen", spread[seen])
             self.scores.add("spread_unseen", spread[~seen])
 
@@ -174,6 +209,22 @@ class Evaluation:
         for method, steps in zip(OURS, (1, None), strict=True):
             frames = self._render(tokens, case, steps, path.cameras)
             self.scores.add(f"{method}_flicker", torch.tensor([flicker(frames, path.rgb)]))
+
+    def _render_elsewhere(self, tokens: SceneTokens, case: Case, path: Views | None) -> None:
+        """Another scene's path in this one, beside the nearest inputs, which do not follow it."""
+        if path is None or case.world is None:
+            return
+        pictures = {
+            method: self._render(tokens, case, steps, path.cameras)
+            for method, steps in zip(OURS, (1, None), strict=True)
+        }
+        pictures["nearest"] = nearest_view(case.inputs, path.cameras, case.radian_length)
+        for method, made in pictures.items():
+            self.scores.add(f"{method}_elsewhere_psnr", psnr(made, path.rgb))
+        search = OffsetSearch.around(path.cameras[[0]], case.world)
+        for method, made in pictures.items():
+            found = search.match(made[0], within_degrees=_NARROW_DEGREES)
+            self.scores.add(f"{method}_elsewhere_pose_error_degrees", torch.tensor([found.degrees]))
 
     def _show(self, case: Case, pictures: Mapping[str, Tensor]) -> None:
         self.rows += [(f"inputs, {case.name}", case.inputs.rgb), ("truth", case.targets.rgb)]
@@ -194,6 +245,7 @@ class Evaluation:
         """Everything measured, as one flat table; complete `left_out` at the same time."""
         config, scores = self.model.config, self.scores
         tokens = config.compressor.tokens * config.compressor.token_dim
+        peak = peak_memory_mib(self.model.device)
         return {
             "protocol": self.benchmark.name,
             "protocol_fingerprint": str(self._fingerprint),
@@ -209,10 +261,11 @@ class Evaluation:
             **{f"{name}_max_difference": value for name, value in self.differences.items()},
             **self._uncertainty_figures(),
             **self._flicker_figures(),
+            **self._elsewhere_figures(),
             **self._generator_figures(),
             "seconds_per_encode": statistics.median(self.seconds["encode"]),
             **{f"seconds_per_frame_{method}": statistics.median(self.seconds[method]) for method in OURS},
-            **_memory(self.model.device),
+            **({} if peak is None else {"peak_memory_mib": peak}),
             "sample_steps": config.sampling.steps,
             "parameters": sum(parameter.numel() for parameter in self.model.networks.parameters()),
             "tokens_kib": tokens * _BYTES_PER_NUMBER / 1024,
@@ -231,8 +284,16 @@ class Evaluation:
         return figures
 
     def _sweep_figures(self) -> Figures:
-        shares = self.settings.sweep
-        return {f"tokens_{share * 100:.0f}_percent_psnr": self.scores.mean(f"tokens_{share:.0%}") for share in shares}
+        """PSNR and spread of samples by share of the tokens; with more tokens one should rise and the other fall."""
+        figures: Figures = {}
+        for measure, scores, rising in (("psnr", "tokens", True), ("spread", "spread", False)):
+            means = {share: self.scores.mean(name) for share in sorted(self.settings.sweep)
+                     if (name := f"{scores}_{share:.0%}") in self.scores.values}  # fmt: skip
+            figures |= {f"tokens_{share * 100:.0f}_percent_{measure}": mean for share, mean in means.items()}
+            if len(means) > 1:
+                ordered = sorted(means.values(), reverse=not rising)
+                figures[f"sweep_{measure}_{'rises' if rising else 'falls'}"] = list(means.values()) == ordered
+        return figures
 
     def _uncertainty_figures(self) -> Figures:
         if (bins := self.calibration) is None:
@@ -255,8 +316,16 @@ class Evaluation:
             "generator_views": self.settings.generator_views,
             "generator_steps": self.generator.config.sampling.steps,
             **_means(self.scores, ("conditioning_psnr", "conditioning_thumbnail_8_psnr")),
+            **_means(self.scores, ("generated_spread", "generated_spread_seen", "generated_spread_unseen")),
             "seconds_per_generated_scene": statistics.median(self.seconds[GENERATED]),
         }
+
+    def _elsewhere_figures(self) -> Figures:
+        measures = ("elsewhere_psnr", "elsewhere_pose_error_degrees")
+        figures = _means(self.scores, (f"{method}_{name}" for name in measures for method in (*OURS, "nearest")))
+        if not figures:
+            self.left_out["another scene's path"] = "needs at least two rooms, and places on it that are free"
+        return figures
 
     def _flicker_figures(self) -> Figures:
         figures = _means(self.scores, ("truth_second_difference", *(f"{method}_flicker" for method in OURS)))
@@ -284,6 +353,12 @@ def _means(scores: Scores, names: Iterable[str]) -> Figures:
     return {name: scores.mean(name) for name in names if any(len(values) for values in scores.values.get(name, []))}
 
 
+def _subset(tokens: SceneTokens, share: float, seed: int) -> SceneTokens:
+    """A random share of the tokens; smaller shares of one seed lie in larger ones."""
+    count = max(1, round(share * len(tokens.tokens)))
+    return keep_tokens(tokens, random_tokens(tokens, count, torch.Generator().manual_seed(seed)))
+
+
 def _timed(work: Callable[[], T]) -> tuple[T, float]:
     began = time.perf_counter()
     result = work()
@@ -295,15 +370,3 @@ def _scaled(cameras: Cameras, factor: float) -> Cameras:
     c2w = cameras.c2w.clone()
     c2w[:, :3, 3] *= factor
     return cameras.replace(c2w=c2w)
-
-
-def _memory(device: torch.device) -> Figures:
-    """The most memory so far: of torch on a CUDA device, else of the process, where the system tells."""
-    if device.type == "cuda":
-        return {"peak_memory_mib": torch.cuda.max_memory_allocated(device) / _MIB}
-    try:
-        import resource
-    except ImportError:  # Windows
-        return {}
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, else KiB
-    return {"peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / _MIB}

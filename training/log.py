@@ -1,4 +1,4 @@
-"""What a run tells: console, TensorBoard and `training_log.jsonl`, and the averages between two log lines."""
+"""What a run tells: console, TensorBoard, `training_log.jsonl` and where asked Weights & Biases; and its averages."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,10 +16,10 @@ from torch.utils.tensorboard import SummaryWriter
 
 from scenetok_core.files import replacing
 from scenetok_core.sheets import save_image
+from training.run_report import CONFIG_NAME, LOG_NAME, write_report
+from training.wandb_log import WandbLog
 
 logger = logging.getLogger("training")
-
-LOG_NAME = "training_log.jsonl"
 
 
 class Meter:
@@ -51,15 +52,23 @@ class Meter:
 
 
 class RunLog:
-    """Writes the scalars and pictures of a run under `folder`.
+    """Writes the settings, scalars and pictures of a run under `folder`, and when it is closed the run's report.
 
-    A resumed run drops what an interrupted session logged beyond `first_step`.
+    A resumed run drops what an interrupted session logged beyond `first_step`. With a `wandb` project the same goes to
+    Weights & Biases, with the settings `config`.
+
+    Raises:
+        ValueError: that package is not installed.
+        WandbError: nobody is logged in there, or there is no connection.
     """
 
-    def __init__(self, folder: Path, first_step: int) -> None:
+    def __init__(self, folder: Path, first_step: int, config: Mapping[str, Any], wandb: str | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
+        self._wandb = None if wandb is None else WandbLog(folder, wandb, config)
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)
+        with replacing(folder / CONFIG_NAME) as partial:
+            partial.write_text(json.dumps(config, indent=1), encoding="utf-8")
         path = folder / LOG_NAME
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         kept = [line for line in lines if _step_of(line) <= first_step]
@@ -68,23 +77,31 @@ class RunLog:
         self._file = path.open("a", encoding="utf-8")
 
     def scalars(self, step: int, values: Mapping[str, float | None]) -> None:
-        """One log line."""
+        """One log line; the console leaves out details, whose names have a slash."""
         self._file.write(json.dumps({"step": step} | {name: _rounded(value) for name, value in values.items()}) + "\n")
         self._file.flush()
         for name, value in values.items():
             if value is not None:
                 self._writer.add_scalar(name, value, step)
-        logger.info("step %d  %s", step, "  ".join(f"{name} {_readable(value)}" for name, value in values.items()))
+        if self._wandb is not None:
+            self._wandb.scalars(step, values)
+        shown = (f"{name} {_readable(value)}" for name, value in values.items() if "/" not in name)
+        logger.info("step %d  %s", step, "  ".join(shown))
 
     def sheet(self, step: int, image: Image.Image) -> None:
         """One sample sheet, as `sheets/step_XXXXXX.png` and in TensorBoard."""
         save_image(self.folder / "sheets" / f"step_{step:06d}.png", image)
         self._writer.add_image("sheet", np.asarray(image.convert("RGB")), step, dataformats="HWC")
+        if self._wandb is not None:
+            self._wandb.sheet(step, image)
 
     def close(self) -> None:
-        """Flush and close the files."""
+        """Flush and close the files, and write the report from them."""
         self._file.close()
         self._writer.close()
+        if self._wandb is not None:
+            self._wandb.close()
+        logger.info("wrote %s", write_report(self.folder))
 
 
 def _step_of(line: str) -> float:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from scenetok_core.trajectories import follow
+from scenetok_core.transfer import transfer_path
 from scenetok_core.types import Cameras, Views
 from training.baselines import METRE, reproject, warp
 from training.cases import Case
@@ -195,13 +196,17 @@ class RoomsBenchmark:
 
     def cases(self) -> Iterator[Case]:
         """All scenes of the protocol."""
-        self._passed = []
+        self._passed, walk = [], None
         for scene in held_out_scenes(self.protocol, self.rooms):
             self._passed.append(_Passed(scene.seed, scene.visible, scene.tried, scene.accepted))
-            yield self.case(scene)
+            yield self.case(scene, walk)
+            walk = scene.inputs.cameras
 
-    def case(self, scene: HeldOutScene) -> Case:
-        """One scene with its warp, its visible pixels, its world and a smooth path through it."""
+    def case(self, scene: HeldOutScene, walk: Cameras | None = None) -> Case:
+        """One scene with its warp, its visible pixels, its world and a smooth path through it.
+
+        `walk` is that of another scene; of its cameras, those count that stand free in this one.
+        """
         inputs, targets, tolerance = scene.inputs, scene.targets, self.protocol.depth_tolerance
         reprojection = reproject(targets.cameras, scene.target_depth, inputs.cameras, scene.input_depth)
 
@@ -212,6 +217,15 @@ class RoomsBenchmark:
             cameras = follow(inputs.cameras, _PATH_FRAMES, smoothing=_PATH_SMOOTHING)
             return Views(world(cameras), cameras)
 
+        def elsewhere() -> Views | None:
+            assert walk is not None, "else there is no such path"
+            cameras = transfer_path(walk, inputs.cameras)
+            free = clearance(scene.room, cameras.centers[None, :, None, ::2])[0] >= self.protocol.clearance_m
+            if not free.any():
+                return None
+            cameras = cameras[free.nonzero().flatten().tolist()]
+            return Views(world(cameras), cameras)
+
         return Case(
             name=f"seed {scene.seed}",
             seed=scene.seed,
@@ -219,9 +233,10 @@ class RoomsBenchmark:
             targets=targets,
             radian_length=METRE,
             baselines={"warp": warp(inputs, targets.cameras, reprojection, tolerance)},
-            seen=reprojection.visible(tolerance),
+            seen_by=lambda views: reprojection.visible(tolerance, views),
             world=world,
             path=path,
+            elsewhere=None if walk is None else elsewhere,
         )
 
     def figures(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ noise follow from seed and step.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,8 +102,14 @@ def find_state(folder: Path, resume: str) -> Path | None:
     return path
 
 
-def load_state(path: Path, trained: Trained, fingerprint: Settings) -> None:
+def load_state(path: Path, trained: Trained, fingerprint: Settings, may_lack: Collection[str] = ()) -> None:
     """Continue from a saved state.
+
+    Args:
+        path: of the state.
+        trained: takes it over.
+        fingerprint: settings that must be those of the state.
+        may_lack: those that a state need not have, see `config.at_default`.
 
     Raises:
         ValueError: damaged, not a training state, or one of a run with other settings; the message names them.
@@ -111,7 +117,9 @@ def load_state(path: Path, trained: Trained, fingerprint: Settings) -> None:
     tensors, metadata = read_tensors(path)
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{path} is no training state of this version (format {metadata.get('format')!r})")
-    _check_fingerprint(path, json.loads(metadata["fingerprint"]), fingerprint)
+    saved = json.loads(metadata["fingerprint"])
+    lacks = {key for key in may_lack if key not in saved}
+    _check_fingerprint(path, saved, {key: value for key, value in fingerprint.items() if key not in lacks})
     trained.load_tensors(tensors)
     counters = json.loads(metadata["counters"])
     trained.step, trained.elapsed = counters["step"], counters["elapsed"]

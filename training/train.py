@@ -18,6 +18,7 @@ import torch
 
 from training.tasks import build_task, load_config
 from training.trainer import Trainer, TrainingDivergedError
+from training.wandb_log import WandbError, import_wandb
 
 logger = logging.getLogger("training")
 
@@ -36,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = load_config(options.config, options.set)
         if config.run.threads is not None:
             torch.set_num_threads(config.run.threads)
+        if config.run.wandb is not None:
+            import_wandb()  # before any work
         trainer = Trainer(config, build_task(config))
         trainer.resume(options.resume)
     except ValueError as error:
@@ -43,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     try:
         trainer.train()
-    except TrainingDivergedError as error:
+    except (TrainingDivergedError, WandbError) as error:
         logger.error("%s", error)
         return 1
     return 0

@@ -17,11 +17,12 @@ from accelerate.utils import DistributedDataParallelKwargs, send_to_device
 from torch import Tensor
 
 from scenetok_core.configs import to_dict
-from training.config import TrainConfig, fingerprint
+from training.config import TrainConfig, at_default, fingerprint
 from training.data.loader import batches, step_seed
 from training.ema import Ema
 from training.finetune import check_parts, freeze, start_from
 from training.log import Meter, RunLog
+from training.memory import peak_memory_mib
 from training.optim import SkippingOptimizer, rate_share
 from training.state import Trained, find_state, list_states, load_state, save_state
 from training.stopping import stop_requests
@@ -77,7 +78,7 @@ class Trainer:
         """
         state = find_state(self.folder / "states", which)
         if state is not None:
-            load_state(state, self.trained, self.fingerprint)
+            load_state(state, self.trained, self.fingerprint, at_default(self.config))
             logger.info("resumed %s", state)
 
     def train(self) -> None:
@@ -88,7 +89,7 @@ class Trainer:
         """
         run = self.config.run
         if self.accelerator.is_main_process:
-            self.log = RunLog(self.folder, self.trained.step)
+            self.log = RunLog(self.folder, self.trained.step, to_dict(self.config), run.wandb)
         first_batch = self.trained.step * self.config.optim.accumulate
         length = run.steps * self.config.optim.accumulate
         source = batches(self.dataset, self.config.data.scenes, run.seed, first_batch, self.rank, run.prefetch, length)
@@ -183,6 +184,7 @@ class Trainer:
             "step_s": seconds,
             "samples_per_s": data.scenes * optim.accumulate * processes / seconds,
             "minutes": self.trained.elapsed / 60,
+            "peak_memory_mib": peak_memory_mib(self.device),
         }
         if skipped:
             values["skipped"] = skipped

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -52,11 +53,18 @@ class Batch:
     target: Frames  # frames of the same scenes: whole groups of consecutive ones where the autoencoder takes groups
     reference: Tensor | None = None  # [B] int64: the input view that becomes the origin, where the source chooses it
     names: tuple[str, ...] = ()  # of the scenes, where they have some
+    held_out: bool = True  # none of the scenes is trained on; told where it is asked for, on sheets
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """The same scenes on another device."""
         context, target = (frames.to(device, non_blocking) for frames in (self.context, self.target))
-        return Batch(context, target, None if self.reference is None else self.reference.to(device), self.names)
+        reference = None if self.reference is None else self.reference.to(device)
+        return dataclasses.replace(self, context=context, target=target, reference=reference)
+
+    def title(self, index: int) -> str:
+        """What a sheet says of a scene: its name, and whether it is a training scene."""
+        name = [self.names[index]] if self.names else []
+        return "\n".join([*name, *([] if self.held_out else ["(training scene)"])])
 
 
 @dataclass(frozen=True)
@@ -71,7 +79,7 @@ class SceneViews:
     name: str
 
 
-def collate(scenes: Sequence[SceneViews], *, encoded: bool) -> Batch:
+def collate(scenes: Sequence[SceneViews], *, encoded: bool, held_out: bool = False) -> Batch:
     """The batch of some scenes with equal numbers of views, as pictures or, `encoded`, as latents."""
 
     def frames(content: list[Tensor], cameras: list[Cameras]) -> Frames:
@@ -83,6 +91,7 @@ def collate(scenes: Sequence[SceneViews], *, encoded: bool) -> Batch:
         target=frames([scene.target for scene in scenes], [scene.target_cameras for scene in scenes]),
         reference=torch.tensor([scene.reference for scene in scenes]),
         names=tuple(scene.name for scene in scenes),
+        held_out=held_out,
     )
 
 

@@ -8,7 +8,9 @@ context views widens with `progress`; a caller that does not pass it gets the wi
 
 from __future__ import annotations
 
+import hashlib
 import logging
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain
@@ -22,6 +24,7 @@ from scenetok_core.configs import require
 from training.data.batch import Batch, SceneViews, collate
 from training.data.dl3dv import is_dl3dv, open_dl3dv
 from training.data.latents import LatentKind, PreparedVideos
+from training.data.loader import HELD_OUT_SEEDS
 from training.data.official import OfficialVideos
 from training.data.re10k import SUFFIX as CHUNK_SUFFIX
 from training.data.re10k import RealEstateVideos
@@ -46,6 +49,7 @@ class VideoDataConfig:
     mirror: float = 0.5  # probability that a scene is mirrored
     workers: int = 1  # threads that read scenes
     views: ViewsConfig = field(default_factory=ViewsConfig)
+    held_out: int = 0  # scenes never trained on, for sample sheets: those whose names have the smallest hashes
 
     def __post_init__(self) -> None:
         require(bool(self.root), "data.root must name a folder")
@@ -55,6 +59,7 @@ class VideoDataConfig:
         require(0 <= self.mirror <= 1, f"data.mirror must lie in [0, 1], got {self.mirror}")
         counts = (self.image_size, self.workers)
         require(min(counts) >= 1, f"data.image_size and workers must be >= 1, got {counts}")
+        require(self.held_out >= 0, f"data.videos.held_out must be >= 0, got {self.held_out}")
 
 
 def open_pictures(kind: PictureKind, root: Path, size: int) -> Videos:
@@ -82,6 +87,15 @@ def guess_kind(root: Path) -> PictureKind:
     return "dl3dv" if any(is_dl3dv(path) for path in chain([root], below)) else "captures"
 
 
+def split_names(names: Sequence[str], count: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of `count` scenes to hold out (all, if there are fewer), and of the others in their order.
+
+    Held out are those with the smallest hashes, so that it does not depend on other scenes' places in the data set.
+    """
+    held_out = sorted(names, key=lambda name: hashlib.blake2b(name.encode(), digest_size=8).digest())[:count]
+    return tuple(held_out), tuple(name for name in names if name not in set(held_out))
+
+
 class VideoSource:
     """Endless batches of a data set."""
 
@@ -90,13 +104,19 @@ class VideoSource:
 
         Raises:
             ValueError: no data set there, latents of other autoencoders or of another size, no mirror images where some
-                are asked for, or unknown autoencoders.
+                are asked for, unknown autoencoders, or no scene left to train on.
         """
         names = (context_autoencoder, target_autoencoder)
         self.config = config
         self._kinds = (LatentKind(names[0], latent_spec(names[0])), LatentKind(names[1], latent_spec(names[1])))
         self._target = self._kinds[1].spec
         self.videos = self._open()
+        self.held_out, self.trained = split_names(self.videos.names, config.held_out)
+        require(
+            bool(self.trained),
+            f"data.videos.held_out = {config.held_out} leaves none of the {len(self.held_out)} scenes in {config.root} "
+            "to train on; lower it, or set 0 to see training scenes on sheets",
+        )
         self._warned: set[str] = set()
         self._pool = ThreadPoolExecutor(config.workers, "videos")
 
@@ -125,21 +145,29 @@ class VideoSource:
     def batch(self, seed: int, scenes: int, progress: float = 1.0) -> Batch:
         """`scenes` scenes with views drawn for a share `progress` of the run; equal arguments give equal batches.
 
-        A scene that is broken or too short is named in a warning, once, and another one takes its place.
+        Seeds below `HELD_OUT_SEEDS` take the held-out scenes in turn, or training scenes, which the batch then tells,
+        where there are none. A scene that is broken or too short is named in a warning, once, and another one takes
+        its place.
 
         Raises:
             ValueError: none of many scenes could be read.
         """
         generator = torch.Generator().manual_seed(seed)
         seeds = torch.randint(2**62, (scenes,), generator=generator).tolist()
-        drawn = list(self._pool.map(lambda place: self._scene(place, progress), seeds))
-        return collate(drawn, encoded=self.config.kind == "latents")
+        shown = self.held_out if seed < HELD_OUT_SEEDS else ()
 
-    def _scene(self, seed: int, progress: float) -> SceneViews:
-        generator, names = torch.Generator().manual_seed(seed), self.videos.names
-        reason = ""
-        for _ in range(_ATTEMPTS):
-            name = names[int(torch.randint(len(names), (), generator=generator))]
+        def scene(place: int) -> SceneViews:
+            return self._scene(seeds[place], progress, shown[place % max(1, len(shown)) :] + shown)
+
+        drawn = list(self._pool.map(scene, range(scenes)))
+        return collate(drawn, encoded=self.config.kind == "latents", held_out=bool(shown))
+
+    def _scene(self, seed: int, progress: float, in_turn: Sequence[str]) -> SceneViews:
+        """The first usable scene of `in_turn`; without these, of training scenes drawn by chance."""
+        generator, reason = torch.Generator().manual_seed(seed), ""
+        for attempt in range(_ATTEMPTS):
+            drawn = int(torch.randint(len(self.trained), (), generator=generator))
+            name = in_turn[attempt % len(in_turn)] if in_turn else self.trained[drawn]
             draw = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=generator)))
             try:
                 return self._load(self.videos.open(name), progress, draw)

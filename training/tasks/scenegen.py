@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from scenetok_core.baselines import thumbnail
 from scenetok_core.checkpoints import save_checkpoint
 from scenetok_core.configs import SceneGenConfig, require
 from scenetok_core.flow import interpolate
@@ -19,7 +20,7 @@ from scenetok_core.metrics import psnr
 from scenetok_core.models.scenegen import GeneratorNetworks
 from scenetok_core.pipeline import SceneTok
 from scenetok_core.sheets import contact_sheet
-from scenetok_core.types import Cameras, Views
+from scenetok_core.types import Cameras, SceneTokens, Views
 from training.config import TrainConfig
 from training.data.batch import Batch, Frames
 from training.data.loader import Dataset
@@ -30,6 +31,7 @@ from training.tasks.shared import (
     draw_factors,
     draw_levels,
     latents_of,
+    level_logs,
     move_frozen,
     open_gates,
     pictures_of,
@@ -44,6 +46,7 @@ from training.tasks.views import choose_run, choose_views, pick
 
 _SHEET_SCENES = 4
 _SHEET_SEEDS = (0, 1)
+_THUMBNAIL = 8  # pixels along its side
 
 
 @dataclass(frozen=True)
@@ -190,18 +193,14 @@ class SceneGenTask:
         noisy = interpolate(example.tokens, noise, t[:, None, None])
         out = model(noisy, t, example.latents, example.rays, example.anchor_rays, seen).float()
         losses = (out - (noise - example.tokens)).square().flatten(1).mean(1)
-        error, early = losses.detach(), t >= 0.5
-        logs = {
-            "loss_noisy": torch.where(early, error, 0).sum() / early.sum(),  # NaN where there is none
-            "loss_clean": torch.where(early, 0, error).sum() / (~early).sum(),
-        }
-        return losses, logs
+        return losses, level_logs({"loss": losses}, t)
 
     @torch.no_grad()
     def sheet(self, model: nn.Module, batch: RoomBatch | Batch, generator: torch.Generator) -> Image.Image:
         """The conditioning view and, along the path of held-out scenes, the truth and renderings by the frozen model.
 
-        Rendered are the compressor's tokens, with their PSNR, and for two seeds the drawn ones.
+        Rendered are the compressor's tokens, with their PSNR, and for two seeds the drawn ones. Beside the conditioning
+        view stand its own 8 x 8 thumbnail and the drawn scenes seen from there, with their PSNR.
         """
         assert isinstance(model, GeneratorNetworks)
         chosen = self.choose(batch, generator) if isinstance(batch, RoomBatch) else batch
@@ -223,8 +222,21 @@ class SceneGenTask:
             frames = [self.scene.render(tokens, path) for tokens in (true, *drawn)]
             quality = float(psnr(frames[0], truths[i].cpu()).mean())
             labels = (f"true tokens {quality:.1f} dB", *(f"seed {seed}" for seed in _SHEET_SEEDS))
-            rows += [("view", first.rgb.cpu()), ("truth", truths[i].cpu()), *zip(labels, frames, strict=True)]
+            rows += [
+                self._again(chosen.title(i), first, drawn),
+                ("truth", truths[i].cpu()),
+                *zip(labels, frames, strict=True),
+            ]
         return contact_sheet(rows, scale=2)
+
+    def _again(self, title: str, view: Views, drawn: Sequence[SceneTokens]) -> tuple[str, Tensor]:
+        """The conditioning view, its thumbnail and the drawn scenes seen from there, as a row of a sheet."""
+        given = view.rgb.cpu()
+        pictures = [thumbnail(given, _THUMBNAIL), *(self.scene.render(tokens, view.cameras) for tokens in drawn)]
+        side = f"{_THUMBNAIL}x{_THUMBNAIL}"
+        quality = " ".join(f"{float(psnr(made, given).mean()):.1f}" for made in pictures)
+        label = f"view, as {side} pixels,\nof seeds {' '.join(map(str, _SHEET_SEEDS))}\n{quality} dB\n{title}"
+        return label.rstrip(), torch.cat([given, *pictures])
 
     def export(self, path: Path, state: dict[str, Tensor], metadata: dict[str, str]) -> None:
         """Write an inference checkpoint that `SceneGenerator.load` and the nodes take, beside the frozen model's."""

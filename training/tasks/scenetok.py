@@ -35,6 +35,7 @@ from training.tasks.shared import (
     draw_factors,
     draw_levels,
     latents_of,
+    level_logs,
     move_frozen,
     open_gates,
     require_shares,
@@ -50,6 +51,7 @@ _GRADIENT_SCALES = 2
 _CROSS_ATTENTION_GAIN = 4.0  # of the queries at the start
 _SHEET_STEPS = 10
 _SHEET_SCENES = 5
+_SHEET_SHARES = (0.25, 0.5, 0.75, 1.0)  # of the tokens
 
 
 @dataclass(frozen=True)
@@ -304,10 +306,12 @@ class SceneTokTask:
         clean = to_clean(out, kind, noisy, level)
         goal = example.target if kind == "x" else noise - example.target
         weight = level.square().reciprocal().clamp(max=task.loss_weight_cap) if kind == "x" else torch.ones_like(level)
-        losses = (weight * (out - goal).square()).flatten(1).mean(1)
+        squared = weight * (out - goal).square()
+        losses = squared.flatten(1).mean(1)
         if task.gradient_weight:
             losses = losses + task.gradient_weight * self._gradient_loss(clean, example.target)
-        logs = _psnr_logs((clean - example.target).detach().square().mean((2, 3, 4)) / 4, t)
+        quality = _latent_psnr((clean - example.target).detach().square().mean((2, 3, 4)) / 4)
+        logs = _psnr_logs(quality, t) | level_logs({"loss": squared.mean((2, 3, 4)), "psnr": quality}, t)
         if posterior.logvar is not None:
             divergence = posterior.divergence()
             losses = losses + task.kl_weight * divergence
@@ -335,30 +339,40 @@ class SceneTokTask:
 
     @torch.no_grad()
     def sheet(self, model: nn.Module, batch: RoomBatch | Batch, generator: torch.Generator) -> Image.Image:
-        """Inputs, truth, posterior mean and one sample of a few held-out scenes, with the PSNR of the means."""
+        """Inputs, truth, posterior mean and one sample of a few held-out scenes, with the PSNR of the means.
+
+        The last row of a scene is the posterior mean of its first target from some of the tokens, with the PSNR over
+        all targets.
+        """
         assert isinstance(model, Networks)
         if isinstance(batch, RoomBatch):
             batch = self.choose(batch, generator, far=True, context=self.config.data.context_views)
         example = self.frame(batch, generator, jitter=False).first(_SHEET_SCENES)
         tokens = model.compressor(example.context, example.context_rays).mean
         noise = torch.randn(example.target.shape, generator=generator, device=generator.device)
-        decode = self.target_autoencoder.decode
-        truth = decode(example.target)
-        rows: list[tuple[str, Tensor]] = []
-        pictures = {}
-        for steps in (1, _SHEET_STEPS):
-            length = noise.shape[1]
+        order = torch.randperm(tokens.shape[1], generator=generator, device=generator.device)
+        length = noise.shape[1]
+
+        def render(steps: int, share: float) -> Tensor:
+            kept = tokens[:, order[: max(1, round(share * len(order)))]]
             schedule = make_schedule("full_sequence", horizon=length, steps=steps, window=length, clean_targets=0)
-            latents = sample_latents(model.denoiser, tokens, example.target_rays, noise, schedule)
-            pictures[steps] = decode(latents)
+            latents = sample_latents(model.denoiser, kept, example.target_rays, noise, schedule)
+            return self.target_autoencoder.decode(latents)
+
+        sweep = torch.stack([render(1, share) for share in _SHEET_SHARES], 1)  # [B, shares, T, 3, H, W]
+        sample = render(_SHEET_STEPS, 1.0)
+        truth = self.target_autoencoder.decode(example.target)
         inputs = self.context_autoencoder.decode(example.context)
+        percent = " ".join(f"{share:.0%}".rstrip("%") for share in _SHEET_SHARES)
+        rows: list[tuple[str, Tensor]] = []
         for i in range(len(truth)):
-            quality = float(psnr(pictures[1][i], truth[i]).mean())
-            rows.append(("inputs", inputs[i]))
+            quality = [f"{float(psnr(frames, truth[i]).mean()):.1f}" for frames in sweep[i]]
             rows += [
+                (f"inputs\n{batch.title(i)}".rstrip(), inputs[i]),
                 ("truth", truth[i]),
-                (f"mean {quality:.1f} dB", pictures[1][i]),
-                ("sample", pictures[_SHEET_STEPS][i]),
+                (f"mean {quality[-1]} dB", sweep[i, -1]),
+                ("sample", sample[i]),
+                (f"mean from {percent} %\nof the tokens\n{' '.join(quality)} dB", sweep[i, :, 0]),
             ]
         return contact_sheet([(label, frames.cpu()) for label, frames in rows], scale=2)
 
@@ -367,13 +381,18 @@ class SceneTokTask:
         save_checkpoint(path, state, self.config.model, metadata)
 
 
-def _psnr_logs(error: Tensor, t: Tensor) -> dict[str, Tensor]:
-    """PSNR over the targets at t = 1 (the posterior mean) and over the others, NaN where there are none.
+def _latent_psnr(error: Tensor) -> Tensor:
+    """PSNR in dB.
 
     `error` is the squared error of the latents divided by 4, so that it is that of the pixels where latents are pixels
     in [-1, 1], as those of the patch autoencoder are.
     """
-    quality, mean = -10 * error.clamp_min(1e-10).log10(), t == 1
+    return -10 * error.clamp_min(1e-10).log10()
+
+
+def _psnr_logs(quality: Tensor, t: Tensor) -> dict[str, Tensor]:
+    """PSNR over the targets at t = 1 (the posterior mean) and over the others, NaN where there are none."""
+    mean = t == 1
     return {
         "psnr_mean": torch.where(mean, quality, 0).sum() / mean.sum(),
         "psnr_noisy": torch.where(mean, 0, quality).sum() / (~mean).sum(),

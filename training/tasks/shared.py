@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,6 +18,8 @@ from scenetok_core.models.dit import DiT
 from scenetok_core.types import Cameras
 from training.config import TaskConfig
 from training.data.batch import Frames
+
+_LEVEL_BUCKETS = 5  # of equal width over the noise levels in [0, 1)
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,26 @@ def draw_levels(task: FlowTaskConfig, shape: tuple[int, ...], generator: torch.G
         return torch.sigmoid(draws * task.time_std + task.time_mean)
     levels = torch.rand(shape, generator=generator, device=generator.device)
     return shift_time(levels, task.time_shift) if task.weighting == "shifted" else levels
+
+
+def level_logs(
+    values: Mapping[str, Tensor],  # [...] each, by name
+    t: Tensor,  # [...] noise levels in [0, 1]
+) -> dict[str, Tensor]:
+    """Means of the values by noise level, to log: in five buckets of t, and where t is exactly 1.
+
+    They are named `NAME_by_t/0.0_0.2` to `NAME_by_t/0.8_1.0` (its upper end is not inside) and `NAME_by_t/1`; a bucket
+    without a value is NaN.
+    """
+    width = 1 / _LEVEL_BUCKETS
+    labels = [*(f"{i * width:.1f}_{(i + 1) * width:.1f}" for i in range(_LEVEL_BUCKETS)), "1"]
+    bucket = (t * _LEVEL_BUCKETS).long().clamp(0, _LEVEL_BUCKETS - 1).masked_fill(t == 1, _LEVEL_BUCKETS)
+    member = bucket.flatten() == torch.arange(len(labels), device=t.device)[:, None]
+    logs = {}
+    for name, value in values.items():
+        means = torch.where(member, value.detach().float().flatten(), 0).sum(1) / member.sum(1)
+        logs |= {f"{name}_by_t/{label}": mean for label, mean in zip(labels, means, strict=True)}
+    return logs
 
 
 def draw_factors(task: FlowTaskConfig, scenes: int, generator: torch.Generator, *, jitter: bool) -> Tensor:
