@@ -78,18 +78,31 @@ def test_a_run_starts_from_the_weights_of_a_checkpoint(tmp_path):
     assert all(torch.equal(state[name], tensor) for name, tensor in saved.items())
 
 
-def test_weights_of_settings_that_may_differ_start_fresh(tmp_path):
+def test_settings_may_differ_and_more_tokens_start_as_disturbed_copies(tmp_path):
     path = small.checkpoint(tmp_path)
     saved, config, _ = load_checkpoint(path)
     tokens = replace(config.compressor, tokens=2 * small.TOKENS)
     larger = replace(config, compressor=tokens, decoder=replace(config.decoder, null_tokens=False))
-    model, untouched = fresh(larger), fresh(larger)
+    model = fresh(larger)
     with pytest.raises(ValueError, match=r"compressor\.tokens is 6 there and 12 here; decoder\.null_tokens is True"):
         start_from(path, model, larger)
     start_from(path, model, larger, ("compressor.tokens", "decoder.null_tokens"))
     state = model.state_dict()
-    assert torch.equal(state["compressor.scene_tokens"], untouched.state_dict()["compressor.scene_tokens"])
-    assert [name for name in state if not torch.equal(state[name], saved[name])] == ["compressor.scene_tokens"]
+    queries = "compressor.scene_tokens"
+    assert [name for name in state if not torch.equal(state[name], saved[name])] == [queries]
+    noise = state[queries] - saved[queries].repeat(1, 2, 1)
+    assert float(noise.std()) == pytest.approx(0.5 * float(saved[queries].std()), rel=0.2)
+    assert not torch.equal(state[queries][:, : small.TOKENS], state[queries][:, small.TOKENS :])
+
+
+def test_weights_of_another_shape_start_fresh(tmp_path):
+    path = small.checkpoint(tmp_path)
+    _, config, _ = load_checkpoint(path)
+    wider = replace(config, compressor=replace(config.compressor, hidden=48))
+    model, untouched = fresh(wider), fresh(wider)
+    start_from(path, model, wider, ("compressor.hidden",))
+    state, before = model.state_dict(), untouched.state_dict()
+    assert torch.equal(state["compressor.scene_tokens"], before["compressor.scene_tokens"])
 
 
 def test_weights_of_other_meaning_are_refused(tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from scenetok_core.checkpoints import load_checkpoint
 from scenetok_core.configs import ModelConfig, SceneGenConfig, SceneTokConfig
@@ -18,6 +18,8 @@ from scenetok_core.weights import check_shapes
 logger = logging.getLogger("training")
 
 _LISTED = 5
+_QUERIES = "compressor.scene_tokens"
+_QUERY_NOISE = 0.5  # of the saved queries' standard deviation; equal queries would stay equal
 
 
 @torch.no_grad()
@@ -29,7 +31,8 @@ def start_from(path: Path, model: nn.Module, config: ModelConfig, differs: tuple
         model: fresh; changed in place.
         config: of `model`.
         differs: settings of the networks that may differ from the checkpoint's, such as `compressor.tokens`. Weights
-            that are missing there or have another shape stay fresh.
+            that are missing there or have another shape stay fresh, but for the queries of another number of scene
+            tokens: these are the saved ones, in turn, each with noise of half their spread.
 
     Raises:
         ValueError: not such a checkpoint, or its networks differ in other settings; the message names them.
@@ -57,8 +60,20 @@ def start_from(path: Path, model: nn.Module, config: ModelConfig, differs: tuple
     fitting = [name for name, value in target.items() if name in state and state[name].shape == value.shape]
     for name in fitting:
         target[name].copy_(state[name])
+    if _QUERIES in target and _QUERIES in state and _QUERIES not in fitting:
+        fitting += _spread_queries(target[_QUERIES], state[_QUERIES])
     fresh = [name for name in target if name not in fitting]
     logger.info("started from %s%s", path, f"; fresh: {', '.join(fresh)}" if fresh else "")
+
+
+def _spread_queries(fresh: Tensor, saved: Tensor) -> list[str]:
+    """Fill `fresh` [1, N, dim] from `saved` [1, M, dim]; nothing where these differ in width, too."""
+    if fresh.shape[2] != saved.shape[2]:
+        return []
+    count = fresh.shape[1]
+    copies = saved.float().repeat(1, -(-count // saved.shape[1]), 1)[:, :count]
+    fresh.copy_(copies + fresh * (_QUERY_NOISE * copies.std()))
+    return [_QUERIES]
 
 
 def _network_settings(config: ModelConfig) -> Iterator[tuple[str, Any]]:
