@@ -15,7 +15,7 @@ CLOCKS = {"data_s", "step_s", "samples_per_s", "minutes"}  # what no two runs ha
 SMALL_RUN = """
 [run]
 name = "small"
-steps = 6
+steps = 4
 seed = 3
 log_every = 1
 save_every = 100

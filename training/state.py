@@ -139,7 +139,12 @@ def load_state(path: Path, trained: Trained, fingerprint: Settings) -> None:
     Raises:
         ValueError: damaged, not a training state, or one of a run with other settings; the message names them.
     """
-    tensors, metadata = read_tensors(path)
+    try:
+        tensors, metadata = read_tensors(path)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; if it cannot be had, delete it: the run then resumes from the state before it"
+        ) from error
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{path} is no training state of this version (format {metadata.get('format')!r})")
     saved = _as_today(json.loads(metadata["fingerprint"]))

@@ -92,7 +92,7 @@ class Trainer:
         """Every process holds a part of the model; done here, since Accelerate shards on GPUs only."""
         require(
             not self.config.optim.freeze,
-            "optim.freeze is not possible with sharded weights; freeze without, or set it to []",
+            "optim.freeze is not possible with sharded weights; set it to [], or use training/accelerate/eight_gpus.yaml",
         )
         if self.config.run.compile_model:
             compile_blocks(model)
@@ -143,8 +143,8 @@ class Trainer:
         )
         try:
             with stop_requests() as stop:
-                self._loop(source, stop)
-            if run.sheet_every and self.trained.step % run.sheet_every and not stop.is_set():
+                stopped = self._loop(source, stop)
+            if run.sheet_every and self.trained.step % run.sheet_every and not stopped:
                 self.write_sheet()
             self.write_log()
             self.save()
@@ -153,10 +153,11 @@ class Trainer:
             if self.log is not None:
                 with suppress(OSError):  # a full disk is reported already
                     self.log.close()
-        done = "stopped" if stop.is_set() else "finished"
+        done = "stopped" if stopped else "finished"
         logger.info("%s at step %d after %.1f minutes", done, self.trained.step, self.trained.elapsed / 60)
 
-    def _loop(self, source: Iterator[Any], stop: threading.Event) -> None:
+    def _loop(self, source: Iterator[Any], stop: threading.Event) -> bool:
+        """Train; whether a stop was requested, on whichever process."""
         run, trained = self.config.run, self.trained
         began = time.monotonic() - trained.elapsed
         self.mark = (time.monotonic(), trained.step)
@@ -171,6 +172,7 @@ class Trainer:
             if trained.step % run.save_every == 0:
                 self.save()
             self.mark = (self.mark[0] + time.monotonic() - paused, self.mark[1])
+        return progress == math.inf
 
     def progress(self, stop: threading.Event) -> float:
         """Share of the run that is done, by steps or by time, or infinity once a stop was requested."""
