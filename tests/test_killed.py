@@ -24,7 +24,7 @@ from training.trainer import NotSavedError, TrainingDivergedError
 
 resource = pytest.importorskip("resource", reason="POSIX only")
 
-STEPS = 20
+STEPS = 14
 SETTINGS = (f"run.steps={STEPS}", "run.save_every=1", "run.log_every=3", "run.prefetch=1", "run.mixed_precision=bf16")
 
 
@@ -73,19 +73,19 @@ def interrupt(config, output, ready, *signals):
 
 def assert_same_end(folder, whole):
     """Bit for bit, except for clocks."""
-    (tensors, metadata), (wanted, described) = (
-        read_tensors(list_states(each / "states")[-1]) for each in (folder, whole)
-    )
-    assert metadata.keys() == described.keys()
-    assert_same(wanted, tensors)
-    assert (folder / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    for name in ("model.safetensors", f"states/{list_states(whole / 'states')[-1].name}"):
+        (tensors, metadata), (wanted, described) = (read_tensors(each / name) for each in (folder, whole))
+        assert_same(wanted, tensors)
+        assert metadata.keys() == described.keys()
+        changed = [key for key in metadata if metadata[key] != described[key]]
+        assert set(changed) <= {"counters", "config"}, "elapsed time; folder"
 
 
 def test_a_run_killed_at_random_moments_ends_like_one_that_was_not(config, whole, tmp_path):
     chance, folder = random.Random(7), tmp_path / "small"
 
     def some_steps_later():
-        target, delay = last_step(folder) + chance.randint(1, 4), chance.uniform(0, 0.2)
+        target, delay = last_step(folder) + chance.randint(1, 3), chance.uniform(0, 0.1)
 
         def ready(run):
             if last_step(run) < target:
@@ -106,7 +106,7 @@ def test_a_run_killed_at_random_moments_ends_like_one_that_was_not(config, whole
     finish(config, tmp_path)
     assert_same_end(folder, whole)
     assert run_log(folder) == run_log(whole)
-    assert [line["step"] for line in run_log(folder)] == [3, 6, 9, 12, 15, 18, 20]
+    assert [line["step"] for line in run_log(folder)] == [3, 6, 9, 12, 14]
     assert len(list_states(folder / "states")) == 2
     assert not list(folder.glob("**/*.partial"))
 

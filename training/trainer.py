@@ -92,7 +92,7 @@ class Trainer:
         """Every process holds a part of the model; done here, since Accelerate shards on GPUs only."""
         require(
             not self.config.optim.freeze,
-            "optim.freeze is not possible with sharded weights; set it to [], or use training/accelerate/eight_gpus.yaml",
+            "optim.freeze is not possible with sharded weights; set it to [], or let Accelerate copy them (MULTI_GPU)",
         )
         if self.config.run.compile_model:
             compile_blocks(model)
