@@ -116,9 +116,7 @@ def assert_sharded(trainer: Trainer) -> None:
 def main(folder: Path) -> None:
     """All runs, as one of two processes, the second time from a state that one process wrote."""
     sharded = folder.name == SHARDED
-    trainer = run_small(
-        folder, 2, "run.sheet_every=2", "run.gradient_checkpointing=true" if sharded else "run.threads=1"
-    )
+    trainer = run_small(folder, 2, "run.sheet_every=2", "run.gradient_checkpointing=true")
     assert torch.distributed.get_world_size() == 2
     assert trainer.sharded == sharded
     if sharded:

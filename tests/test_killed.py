@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -109,6 +110,14 @@ def test_a_run_killed_at_random_moments_ends_like_one_that_was_not(config, whole
     assert [line["step"] for line in run_log(folder)] == [3, 6, 9, 12, 14]
     assert len(list_states(folder / "states")) == 2
     assert not list(folder.glob("**/*.partial"))
+
+
+def test_a_finished_run_that_is_started_again_writes_the_same(config, whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "small")
+    (tmp_path / "small/model.safetensors").unlink()  # as if killed between the last state and this file
+    finish(config, tmp_path)
+    assert_same_end(tmp_path / "small", whole)
+    assert run_log(tmp_path / "small") == run_log(whole)
 
 
 def test_sigterm_saves_exits_and_may_come_twice(config, whole, tmp_path):

@@ -22,7 +22,7 @@ from training.ema import Ema
 from training.optim import SkippingOptimizer
 
 FORMAT = "scenetok-training-1"
-_COUNTERS = ("step", "elapsed", "bad_steps", "unreported")
+_COUNTERS = ("step", "elapsed", "rate", "bad_steps", "unreported")
 Settings = Mapping[str, Any]
 
 
@@ -35,6 +35,7 @@ class Trained:
     optimizer: SkippingOptimizer
     step: int = 0  # optimiser steps done
     elapsed: float = 0.0  # seconds, over all sessions
+    rate: float = 1.0  # share of the full learning rate in the last step
     bad_steps: list[int] = field(default_factory=lambda: [0, 0])  # skipped: in a row now, all
     unreported: dict[str, list[float]] = field(default_factory=dict)  # see `training.log.Meter.totals`
 
@@ -152,6 +153,7 @@ def load_state(path: Path, trained: Trained, fingerprint: Settings) -> None:
     trained.load_tensors(tensors)
     for name, value in json.loads(metadata["counters"]).items():  # earlier states have fewer
         setattr(trained, name, value)
+    trained.optimizer.set_rate(trained.rate)
 
 
 def _as_today(saved: Settings) -> Settings:

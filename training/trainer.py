@@ -135,7 +135,8 @@ class Trainer:
         if self.accelerator.is_main_process:
             with self._writing():
                 remove_leftovers(self.folder)
-                self.log = RunLog(self.folder, self.trained.step)
+                reported = self.trained.step - bool(self.trained.unreported)  # a line of this step came after the state
+                self.log = RunLog(self.folder, reported)
         per_step = self.config.optim.accumulate * processes
         start, length = self.trained.step * per_step, run.steps * per_step
         source = batches(
@@ -191,7 +192,8 @@ class Trainer:
         optim, step, processes = self.config.optim, self.trained.step, self.accelerator.num_processes
         if optim.freeze and step >= optim.freeze_after:
             freeze(self.trained.model, optim.freeze)
-        self.trained.optimizer.set_rate(rate_share(optim, step, progress))
+        self.trained.rate = rate_share(optim, step, progress)
+        self.trained.optimizer.set_rate(self.trained.rate)
         logs = []
         for turn in range(step * optim.accumulate, (step + 1) * optim.accumulate):
             asked = time.monotonic()
@@ -227,7 +229,7 @@ class Trainer:
         if not values:
             return
         now, step = time.monotonic(), self.trained.step
-        seconds = (now - self.mark[0]) / (step - self.mark[1])
+        seconds = (now - self.mark[0]) / max(1, step - self.mark[1])
         self.mark = (now, step)
         _, longest, skipped = (int(count) for count in self.bad_steps.tolist())
         data, optim, processes = self.config.data, self.config.optim, self.accelerator.num_processes
