@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-TIMEOUT_S = 120
+TIMEOUT_S = 400
 CLOCKS = {"data_s", "step_s", "samples_per_s", "minutes"}  # what no two runs have alike
 SMALL_RUN = """
 [run]

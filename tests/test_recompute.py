@@ -65,6 +65,25 @@ def test_peak_memory_of_a_step_is_less():
     assert peaks[1] < 0.4 * peaks[0], peaks
 
 
+def test_compiled_blocks_are_captured_whole():
+    graphs, outcomes = [], []
+
+    def backend(graph, _):
+        graphs.append(graph)
+        return graph
+
+    for compiled in (False, True):
+        block = next(iter(network_blocks(networks(recompute=True).compressor)))
+        if compiled:
+            block.compile(backend=backend, fullgraph=True)
+        tokens, views = torch.linspace(-1, 1, 2 * BATCH * 4 * 32).view(2, BATCH, 4, 32).requires_grad_()
+        out, _ = block(tokens, views, torch.ones(BATCH, 4, 32))
+        out.square().sum().backward()
+        outcomes.append([out.detach(), *(weight.grad for weight in block.parameters())])
+    assert len(graphs) == 1
+    assert all(a is b or torch.allclose(a, b, atol=1e-5) for a, b in zip(*outcomes, strict=True))
+
+
 def test_a_run_with_it_is_the_same_run(tmp_path):
     states = []
     for value in ("false", "true"):

@@ -7,8 +7,8 @@ and the plain tensors that files hold, so a state does not tell how many process
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import torch
 import torch.distributed
@@ -26,8 +26,15 @@ def network_blocks(model: nn.Module) -> Iterator[DiTBlock | PerceiverBlock]:
 def recompute_blocks(model: nn.Module) -> None:
     """Let every block keep only its inputs for the backward pass, which computes the rest again."""
     for block in network_blocks(model):
+        block.forward = _recomputed(block.forward)
+
+
+def _recomputed(forward: Callable[..., Any]) -> Callable[..., Any]:
+    def run(*inputs: Any, **named: Any) -> Any:  # a function, since torch.compile would skip a partial
         # blocks draw no random numbers, so none have to be drawn again
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
+        return checkpoint(forward, *inputs, use_reentrant=False, preserve_rng_state=False, **named)
+
+    return run
 
 
 def sharding_wanted() -> bool:
