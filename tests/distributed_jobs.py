@@ -129,6 +129,13 @@ def main(folder: Path) -> None:
         except ValueError as error:
             assert sharded and not job.shards
             (folder / name).write_text(str(error).partition(";")[0])
+    apart = folder / ("plain" if trainer.rank == 0 else "of another machine")
+    config = toy_config(apart, {"mixed_precision": "no"})
+    AcceleratorState._reset_state()
+    try:
+        Trainer(config, ToyTask()).resume()
+    except ValueError as error:
+        (folder / f"apart_{trainer.rank}").write_text(str(error))
 
 
 if __name__ == "__main__":

@@ -96,6 +96,12 @@ def test_what_happens_to_one_process_counts_for_all(two):
     assert [line.get("skipped", 0) for line in run_log(two / "skipped/toy")][2:8] == [0, 1, 2, 2, 3, 3]
 
 
+def test_processes_that_do_not_see_the_same_states_refuse_to_go_on(two):
+    for rank in range(2):
+        message = (two / f"apart_{rank}").read_text()
+        assert "states of different steps [0, 12]" in message and "on a disk that all of them share" in message
+
+
 def test_a_state_of_one_process_is_resumed_by_two(one, two):
     assert_same_curve(one / "small", two / "resumed/small", first=2)
     assert_same_states(one / "small", two / "resumed/small")
