@@ -23,7 +23,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-_MUST_MATCH = ("model.", "data.", "task.", "run.seed", "optim.accumulate", "optim.betas", "optim.muon")
+_MUST_MATCH = ("model.", "data.", "task.", "run.seed", "optim.betas", "optim.muon")
+BATCHES = "optim.accumulate times processes"
 _MAY_CHANGE = ("model.sampling.", "task.scene_checkpoint")  # training does not sample; weights count, not their place
 
 
@@ -48,6 +49,9 @@ class RunConfig:
     mixed_precision: Literal["no", "bf16"] = "bf16"
     threads: int | None = None  # CPU threads of torch; None: its default
     prefetch: int = 0  # batches prepared ahead by a thread; helps when the CPU makes data for a GPU
+    gradient_checkpointing: bool = (
+        False  # blocks keep only their inputs and compute the rest twice: less memory, slower
+    )
     compile_model: bool = False  # fuse the model with torch.compile
     compile_rooms: bool = False  # fuse the ray kernels that make the data
 
@@ -82,7 +86,7 @@ class OptimConfig:
     freeze: tuple[str, ...] = ()  # weights whose names begin like this are trained no more ...
     freeze_after: int = 0  # ... after so many steps
     clip: float = 1.0  # largest gradient norm
-    accumulate: int = 1  # batches per optimiser step
+    accumulate: int = 1  # batches per optimiser step and process
     ema: float = 0.9995
     ema_ramp: float = 10.0  # decay at step s is at most (1 + s) / (ramp + s)
     max_bad_steps: int = 20  # skipped steps in a row that end the run
@@ -205,11 +209,15 @@ def flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def fingerprint(config: TrainConfig) -> dict[str, Any]:
-    """The settings (dotted, JSON-able) that a resumed run must share with its checkpoint."""
+def fingerprint(config: TrainConfig, processes: int = 1) -> dict[str, Any]:
+    """The settings (dotted, JSON-able) that a resumed run must share with its checkpoint.
+
+    The number of processes may change as long as a step takes as many batches as before.
+    """
     plain = json.loads(json.dumps(to_dict(config)))  # tuples become lists, as in a stored fingerprint
     settings = flatten(plain)
-    return {key: settings[key] for key in settings if key.startswith(_MUST_MATCH) and not key.startswith(_MAY_CHANGE)}
+    kept = {key: settings[key] for key in settings if key.startswith(_MUST_MATCH) and not key.startswith(_MAY_CHANGE)}
+    return kept | {BATCHES: config.optim.accumulate * processes}
 
 
 def at_default(config: object, prefix: str = "") -> set[str]:

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from training.distribute import local, placed_like
+
 
 class Ema:
     """Averages every trainable parameter of `model`: `average += (1 - decay) * (weight - average)`.
@@ -28,8 +30,8 @@ class Ema:
     ) -> None:
         """Follow the weights after update number `step` (from 0); where `accept` is 0 nothing changes."""
         share = (1 - min(self.decay, (1 + step) / (self.ramp + step))) * accept
-        average = list(self.average.values())
-        change = torch._foreach_sub(list(self.weights.values()), average)
+        average = local(self.average.values())
+        change = torch._foreach_sub(local(self.weights.values()), average)
         torch._foreach_mul_(change, share)
         torch._foreach_add_(average, change)
 
@@ -37,9 +39,9 @@ class Ema:
     @torch.no_grad()
     def applied(self) -> Iterator[None]:
         """The model holds the averaged weights inside the `with` block."""
-        weights: list[Tensor] = list(self.weights.values())
+        weights = local(self.weights.values())
         kept = [weight.detach().clone() for weight in weights]
-        torch._foreach_copy_(weights, list(self.average.values()))
+        torch._foreach_copy_(weights, local(self.average.values()))
         try:
             yield
         finally:
@@ -52,4 +54,4 @@ class Ema:
             different = sorted(set(average) ^ set(self.average))
             raise ValueError(f"saved averages and model differ in their parameters, for example {different[:5]}")
         for name, value in self.average.items():
-            value.copy_(average[name])
+            value.copy_(placed_like(average[name], value))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import gather_object
 from PIL import Image
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
@@ -43,12 +44,27 @@ class Meter:
             self._sums[name] = self._sums.get(name, zero) + torch.where(counts, value, zero)
             self._counts[name] = self._counts.get(name, zero) + counts
 
-    def read(self) -> dict[str, float | None]:
-        """The averages since the last call (None where every step was skipped)."""
+    def totals(self) -> dict[str, list[float]]:
+        """Sum and count of every scalar since the last report, over all processes; all of them must call this."""
         sums = torch.stack([*self._sums.values(), *self._counts.values()]).tolist() if self._sums else []
-        names, half = list(self._sums), len(self._sums)
+        mine = dict(zip(self._sums, zip(sums, sums[len(self._sums) :], strict=False), strict=True))
+        merged: dict[str, list[float]] = {}
+        for totals in gather_object([mine]):
+            for name, (total, count) in totals.items():
+                before = merged.get(name, (0.0, 0.0))
+                merged[name] = [before[0] + total, before[1] + count]
+        return merged
+
+    def load(self, totals: Mapping[str, Sequence[float]]) -> None:
+        """Go on from saved totals, on one of the processes."""
+        for name, pair in totals.items():
+            self._sums[name], self._counts[name] = torch.tensor(pair, device=self.device).unbind()
+
+    def read(self) -> dict[str, float | None]:
+        """The averages over all processes since the last call (None where every step was skipped)."""
+        totals = self.totals()
         self._sums, self._counts = {}, {}
-        return {name: sums[i] / sums[half + i] if sums[half + i] else None for i, name in enumerate(names)}
+        return {name: total / count if count else None for name, (total, count) in totals.items()}
 
 
 class RunLog:

@@ -1,26 +1,28 @@
 """Training states: one safetensors file per save, complete or absent, from which a run resumes bit-exactly.
 
-Tensors are named `model.<key>`, `ema.<parameter>` and `optimizer.<quantity>.<parameter>`; step, elapsed time,
-configuration and fingerprint are JSON in the metadata. No random state is needed, since data and
-noise follow from seed and step.
+Tensors are named `model.<key>`, `ema.<parameter>` and `optimizer.<quantity>.<parameter>`; step, elapsed time, what the
+next log line averages, configuration and fingerprint are JSON in the metadata. No random state is needed, since data
+and noise follow from seed and step. Weights that are sharded over processes are put together: the file is the same.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from scenetok_core.checkpoints import read_tensors, write_tensors
+from training.config import BATCHES
+from training.distribute import placed_like, whole
 from training.ema import Ema
 from training.optim import SkippingOptimizer
 
 FORMAT = "scenetok-training-1"
+_COUNTERS = ("step", "elapsed", "rate", "bad_steps", "unreported")
 Settings = Mapping[str, Any]
 
 
@@ -33,43 +35,73 @@ class Trained:
     optimizer: SkippingOptimizer
     step: int = 0  # optimiser steps done
     elapsed: float = 0.0  # seconds, over all sessions
+    rate: float = 1.0  # share of the full learning rate in the last step
+    bad_steps: list[int] = field(default_factory=lambda: [0, 0])  # skipped: in a row now, all
+    unreported: dict[str, list[float]] = field(default_factory=dict)  # see `training.log.Meter.totals`
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Every tensor, copied to the CPU."""
+    def tensors(self, *, keep: bool = True) -> dict[str, Tensor]:
+        """Every tensor, whole and copied to the CPU; all processes must call this where weights are sharded.
+
+        Those that do not `keep` the tensors get none.
+        """
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"ema.{name}": value for name, value in self.ema.average.items()}
         for name, weight in self.ema.weights.items():
             tensors |= {f"optimizer.{key}.{name}": value for key, value in self.optimizer.state[weight].items()}
-        return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
+        return _gathered(tensors, keep)
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Take over what `tensors` returned."""
-        self.model.load_state_dict(_below("model.", tensors), strict=True)
+        state = self.model.state_dict()
+        saved = _below("model.", tensors)
+        placed = {name: placed_like(value, state[name]) if name in state else value for name, value in saved.items()}
+        self.model.load_state_dict(placed, strict=True)
         self.ema.load(_below("ema.", tensors))
         for weight in self.ema.weights.values():
             self.optimizer.state[weight].clear()
         for name, value in _below("optimizer.", tensors).items():
             key, _, parameter = name.partition(".")
             weight = self.ema.weights[parameter]
-            self.optimizer.state[weight][key] = value.to(weight.device)
+            moment = value.shape == weight.shape  # else a counter, which is never sharded
+            self.optimizer.state[weight][key] = placed_like(value, weight) if moment else value.to(weight.device)
 
-    def inference_weights(self) -> dict[str, Tensor]:
-        """The model's state with averaged weights, on the CPU, weights in bfloat16."""
-        state = {name: value.detach().cpu() for name, value in self.model.state_dict().items()}
-        return state | {name: value.to("cpu", torch.bfloat16) for name, value in self.ema.average.items()}
+    def averaged_state(self, *, keep: bool = True) -> dict[str, Tensor]:
+        """The model's state with averaged weights, whole and on the CPU; called and kept as `tensors`."""
+        return _gathered({**self.model.state_dict(), **self.ema.average}, keep)
+
+    def inference_weights(self, *, keep: bool = True) -> dict[str, Tensor]:
+        """The averaged state with what is trained in bfloat16; called and kept as `tensors`."""
+        state = self.averaged_state(keep=keep)
+        return {name: value.bfloat16() if name in self.ema.average else value for name, value in state.items()}
+
+
+def _gathered(tensors: Mapping[str, Tensor], keep: bool) -> dict[str, Tensor]:
+    gathered = ((name, whole(value.detach())) for name, value in tensors.items())  # one after the other
+    return {name: value.to("cpu", copy=True).contiguous() for name, value in gathered if keep}
 
 
 def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def save_state(folder: Path, trained: Trained, config: Settings, fingerprint: Settings, keep: int) -> Path:
-    """Save as `folder/step_XXXXXXXX.safetensors` and remove all but the newest `keep` states."""
+def save_state(
+    folder: Path, trained: Trained, config: Settings, fingerprint: Settings, keep: int, *, write: bool = True
+) -> Path:
+    """Save as `folder/step_XXXXXXXX.safetensors`, then remove all but the newest `keep` states.
+
+    Where weights are sharded, all processes must call this, and one of them does `write`.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written; the states that were there still are.
+    """
     path = folder / f"step_{trained.step:08d}.safetensors"
-    counters = {"step": trained.step, "elapsed": trained.elapsed}
+    tensors = trained.tensors(keep=write)
+    if not write:
+        return path
+    counters = {name: getattr(trained, name) for name in _COUNTERS}
     parts = {"counters": counters, "config": config, "fingerprint": fingerprint}
     metadata = {"format": FORMAT} | {name: json.dumps(part) for name, part in parts.items()}
-    write_tensors(path, trained.tensors(), metadata)
+    write_tensors(path, tensors, metadata)
     for old in [*list_states(folder)[:-keep], *folder.glob(".step_*.partial")]:  # partial: of a killed session
         old.unlink()
     return path
@@ -114,15 +146,33 @@ def load_state(path: Path, trained: Trained, fingerprint: Settings, may_lack: Co
     Raises:
         ValueError: damaged, not a training state, or one of a run with other settings; the message names them.
     """
-    tensors, metadata = read_tensors(path)
+    try:
+        tensors, metadata = read_tensors(path)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; if it cannot be had, delete it: the run then resumes from the state before it"
+        ) from error
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{path} is no training state of this version (format {metadata.get('format')!r})")
-    saved = json.loads(metadata["fingerprint"])
+    saved = _as_today(json.loads(metadata["fingerprint"]))
     lacks = {key for key in may_lack if key not in saved}
     _check_fingerprint(path, saved, {key: value for key, value in fingerprint.items() if key not in lacks})
     trained.load_tensors(tensors)
-    counters = json.loads(metadata["counters"])
-    trained.step, trained.elapsed = counters["step"], counters["elapsed"]
+    for name, value in json.loads(metadata["counters"]).items():  # earlier states have fewer
+        setattr(trained, name, value)
+    trained.optimizer.set_rate(trained.rate)
+
+
+def _as_today(saved: Settings) -> Settings:
+    """A fingerprint of an earlier version as it would be now.
+
+    It told accumulated batches and processes apart. States of several processes keep that and so fit no run of today:
+    each process drew batches of its own.
+    """
+    if saved.get("processes") != 1:
+        return saved
+    rest = {key: value for key, value in saved.items() if key not in ("processes", "optim.accumulate")}
+    return rest | {BATCHES: saved["optim.accumulate"]}
 
 
 def _check_fingerprint(path: Path, saved: Settings, wanted: Settings) -> None:

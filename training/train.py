@@ -1,12 +1,14 @@
 """Train a model: `python training/train.py --config training/configs/tiny.toml [--set run.steps=100] [--resume auto]`.
 
-Several processes: `accelerate launch training/train.py ...`.
+Several processes: `accelerate launch --config_file training/accelerate/eight_gpus.yaml training/train.py ...`
+(docs/scaling.md).
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +19,7 @@ if not __package__:  # run as a script: sys.path[0] is this folder, the packages
 import torch
 
 from training.tasks import build_task, load_config
-from training.trainer import Trainer, TrainingDivergedError
+from training.trainer import NotSavedError, Trainer, TrainingDivergedError
 from training.wandb_log import WandbError, import_wandb
 
 logger = logging.getLogger("training")
@@ -32,7 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--resume", default="auto", help="auto (newest state, default), none, or a path")
     options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING
+    logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     try:
         config = load_config(options.config, options.set)
         if config.run.threads is not None:
@@ -46,9 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     try:
         trainer.train()
-    except (TrainingDivergedError, WandbError) as error:
+    except (TrainingDivergedError, NotSavedError, WandbError) as error:
         logger.error("%s", error)
         return 1
+    trainer.accelerator.end_training()
     return 0
 
 

@@ -8,17 +8,21 @@ import math
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, send_to_device
-from torch import Tensor
+from accelerate.utils import DistributedDataParallelKwargs, gather_object, send_to_device
+from torch import Tensor, nn
 
-from scenetok_core.configs import to_dict
+from scenetok_core.configs import require, to_dict
+from scenetok_core.files import remove_leftovers
+from scenetok_core.nn.blocks import compile_blocks
 from training.config import TrainConfig, at_default, fingerprint
 from training.data.loader import batches, step_seed
+from training.distribute import recompute_blocks, shard, sharding_wanted, whole
 from training.ema import Ema
 from training.finetune import check_parts, freeze, start_from
 from training.log import Meter, RunLog
@@ -37,6 +41,10 @@ class TrainingDivergedError(RuntimeError):
     """Too many steps in a row had a loss or gradient that is not finite."""
 
 
+class NotSavedError(RuntimeError):
+    """Nothing can be written any more: the disk is full, or the folder gone."""
+
+
 class Trainer:
     """Trains the model of `task` as `config` says; call `resume`, then `train`."""
 
@@ -50,19 +58,17 @@ class Trainer:
         )
         self.accelerator, self.device, self.rank = accelerator, accelerator.device, accelerator.process_index
         self.dataset = task.dataset(self.device)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(run.seed)
-            model = task.build()
+        model = self._fresh_model()
         if run.init is not None and not list_states(run.folder / "states"):  # else it is resumed
             start_from(Path(run.init), model, config.model, run.init_differs)
         check_parts(model, optim.freeze)
-        if run.compile_model:
-            model.compile()
-        optimizer = SkippingOptimizer(model, optim)
-        self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        if run.gradient_checkpointing:
+            recompute_blocks(model)
+        self.sharded = sharding_wanted()
+        optimizer = self._shard(model) if self.sharded else self._prepare(model)
         self.trained = Trained(model, Ema(model, optim.ema, optim.ema_ramp), optimizer)
         self.folder = run.folder
-        self.fingerprint = fingerprint(config) | {"processes": accelerator.num_processes}
+        self.fingerprint = fingerprint(config, accelerator.num_processes)
         self.fingerprint |= {f"frozen.{name}": digest for name, digest in task.frozen.items()}
         self.meter = Meter(self.device)
         self.bad_steps = torch.zeros(3, device=self.device)  # in a row now, longest row, all
@@ -70,44 +76,90 @@ class Trainer:
         self.mark = (time.monotonic(), 0)  # where the measure of step time begins: clock, step
         self.log: RunLog | None = None
 
+    def _fresh_model(self) -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.config.run.seed)
+            return self.task.build()
+
+    def _prepare(self, model: nn.Module) -> SkippingOptimizer:
+        """Every process holds all of the model."""
+        if self.config.run.compile_model:
+            model.compile()
+        optimizer = SkippingOptimizer(model, self.config.optim)
+        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        return optimizer
+
+    def _shard(self, model: nn.Module) -> SkippingOptimizer:
+        """Every process holds a part of the model; done here, since Accelerate shards on GPUs only."""
+        require(
+            not self.config.optim.freeze,
+            "optim.freeze is not possible with sharded weights; set it to [], or let Accelerate copy them (MULTI_GPU)",
+        )
+        if self.config.run.compile_model:
+            compile_blocks(model)
+        shard(model.to(self.device), self.device)
+        optimizer = SkippingOptimizer(model, self.config.optim)
+        self.model = self.accelerator.prepare_model(model, evaluation_mode=True)  # mixed precision alone
+        self.optimizer = self.accelerator.prepare_optimizer(optimizer)
+        return optimizer
+
     def resume(self, which: str = "auto") -> None:
         """Continue from a training state: `auto` the newest of this run if there is one, `none`, or a path.
 
         Raises:
-            ValueError: no such state, or one that does not fit this run (see `find_state`, `load_state`).
+            ValueError: no such state, one that does not fit this run (see `find_state`, `load_state`), or not the same
+                one on every process.
         """
         state = find_state(self.folder / "states", which)
         if state is not None:
             load_state(state, self.trained, self.fingerprint, at_default(self.config))
+            row, skipped = self.trained.bad_steps
+            self.bad_steps += torch.tensor([row, 0, skipped], device=self.device)  # the next bad step makes row longest
+            if self.accelerator.is_main_process:
+                self.meter.load(self.trained.unreported)
             logger.info("resumed %s", state)
+        steps = sorted(set(gather_object([self.trained.step])))
+        if len(steps) > 1:
+            raise ValueError(
+                f"the processes found states of different steps {steps} in {self.folder}; run.output must lie on a "
+                "disk that all of them share"
+            )
 
     def train(self) -> None:
         """Run to the end of the budget, or until SIGINT or SIGTERM; what was reached is saved.
 
         Raises:
             TrainingDivergedError: too many skipped steps in a row.
+            NotSavedError: a file could not be written; the states that were there still are.
         """
-        run = self.config.run
+        run, processes = self.config.run, self.accelerator.num_processes
         if self.accelerator.is_main_process:
-            self.log = RunLog(self.folder, self.trained.step, to_dict(self.config), run.wandb)
-        first_batch = self.trained.step * self.config.optim.accumulate
-        length = run.steps * self.config.optim.accumulate
-        source = batches(self.dataset, self.config.data.scenes, run.seed, first_batch, self.rank, run.prefetch, length)
+            with self._writing():
+                remove_leftovers(self.folder)
+                reported = self.trained.step - bool(self.trained.unreported)  # a line of this step came after the state
+                self.log = RunLog(self.folder, reported, to_dict(self.config), run.wandb)
+        per_step = self.config.optim.accumulate * processes
+        start, length = self.trained.step * per_step, run.steps * per_step
+        source = batches(
+            self.dataset, self.config.data.scenes, run.seed, start, self.rank, run.prefetch, length, processes
+        )
         try:
             with stop_requests() as stop:
-                self._loop(source, stop)
-            if run.sheet_every and self.trained.step % run.sheet_every and not stop.is_set():
+                stopped = self._loop(source, stop)
+            if run.sheet_every and self.trained.step % run.sheet_every and not stopped:
                 self.write_sheet()
             self.write_log()
             self.save()
         finally:
             source.close()
             if self.log is not None:
-                self.log.close()
-        done = "stopped" if stop.is_set() else "finished"
+                with suppress(OSError):  # a full disk is reported already
+                    self.log.close()
+        done = "stopped" if stopped else "finished"
         logger.info("%s at step %d after %.1f minutes", done, self.trained.step, self.trained.elapsed / 60)
 
-    def _loop(self, source: Iterator[Any], stop: threading.Event) -> None:
+    def _loop(self, source: Iterator[Any], stop: threading.Event) -> bool:
+        """Train; whether a stop was requested, on whichever process."""
         run, trained = self.config.run, self.trained
         began = time.monotonic() - trained.elapsed
         self.mark = (time.monotonic(), trained.step)
@@ -122,6 +174,7 @@ class Trainer:
             if trained.step % run.save_every == 0:
                 self.save()
             self.mark = (self.mark[0] + time.monotonic() - paused, self.mark[1])
+        return progress == math.inf
 
     def progress(self, stop: threading.Event) -> float:
         """Share of the run that is done, by steps or by time, or infinity once a stop was requested."""
@@ -137,16 +190,18 @@ class Trainer:
 
     def train_step(self, source: Iterator[Any], progress: float) -> None:
         """One optimiser step over `optim.accumulate` batches."""
-        optim, step = self.config.optim, self.trained.step
+        optim, step, processes = self.config.optim, self.trained.step, self.accelerator.num_processes
         if optim.freeze and step >= optim.freeze_after:
             freeze(self.trained.model, optim.freeze)
-        self.trained.optimizer.set_rate(rate_share(optim, step, progress))
+        self.trained.rate = rate_share(optim, step, progress)
+        self.trained.optimizer.set_rate(self.trained.rate)
         logs = []
-        for index in range(step * optim.accumulate, (step + 1) * optim.accumulate):
+        for turn in range(step * optim.accumulate, (step + 1) * optim.accumulate):
             asked = time.monotonic()
             batch = send_to_device(next(source), self.device)
             waited = time.monotonic() - asked
-            noise = torch.Generator(self.device).manual_seed(step_seed(self.config.run.seed, index, self.rank, "noise"))
+            index = turn * processes + self.rank
+            noise = torch.Generator(self.device).manual_seed(step_seed(self.config.run.seed, index, "noise"))
             with self.accelerator.accumulate(self.model):
                 losses, extra = self.task.loss(self.model, batch, noise, progress)
                 loss = losses.float().mean()
@@ -157,7 +212,7 @@ class Trainer:
 
     def update(self, logs: list[dict[str, Tensor | float]]) -> None:
         """Step and average with the gradients at hand; unless these or a loss are not finite: then nothing changes."""
-        norm = torch.as_tensor(self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.optim.clip))
+        norm = whole(torch.as_tensor(self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.optim.clip)))
         finite = torch.isfinite(torch.stack([norm, *(torch.as_tensor(values["loss"]) for values in logs)])).all()
         bad = torch.as_tensor(self.accelerator.reduce(1 - finite.float(), "sum")).clamp(max=1)
         self.trained.optimizer.skip = bool(bad)
@@ -175,7 +230,7 @@ class Trainer:
         if not values:
             return
         now, step = time.monotonic(), self.trained.step
-        seconds = (now - self.mark[0]) / (step - self.mark[1])
+        seconds = (now - self.mark[0]) / max(1, step - self.mark[1])
         self.mark = (now, step)
         _, longest, skipped = (int(count) for count in self.bad_steps.tolist())
         data, optim, processes = self.config.data, self.config.optim, self.accelerator.num_processes
@@ -189,7 +244,8 @@ class Trainer:
         if skipped:
             values["skipped"] = skipped
         if self.log is not None:
-            self.log.scalars(step, values)
+            with self._writing():
+                self.log.scalars(step, values)
         if longest >= optim.max_bad_steps:
             raise TrainingDivergedError(
                 f"{longest} steps in a row up to step {step} had a loss or gradient that is not finite and changed "
@@ -198,25 +254,60 @@ class Trainer:
 
     def write_sheet(self) -> None:
         """Show what the averaged model does with held-out scenes."""
-        if self.log is None:
-            return
+        log, model = self.log, self.trained.model
+        if self.sharded:  # a whole model, which one process can run by itself
+            averaged = self.trained.averaged_state(keep=log is not None)
+            if log is None:
+                return
+            model = self._fresh_model().to(self.device)
+            model.load_state_dict(averaged)
+            self._write_sheet(log, model)
+        elif log is not None:
+            with self.trained.ema.applied():
+                self._write_sheet(log, model)
+
+    @torch.no_grad()
+    def _write_sheet(self, log: RunLog, model: nn.Module) -> None:
         batch = send_to_device(self.dataset.batch(SHEET_SEED, self.config.data.scenes), self.device)
         noise = torch.Generator(self.device).manual_seed(SHEET_SEED)
-        model = self.trained.model.eval()
-        with self.trained.ema.applied(), torch.no_grad():
-            image = self.task.sheet(model, batch, noise)
+        image = self.task.sheet(model.eval(), batch, noise)
         model.train()
-        self.log.sheet(self.trained.step, image)
+        with self._writing():
+            log.sheet(self.trained.step, image)
 
     def save(self) -> None:
-        """Save the training state, and the averaged weights as `model.safetensors`."""
-        trained, run = self.trained, self.config.run
-        if self.log is None or self.saved_step == trained.step:
+        """Save the training state, and the averaged weights as `model.safetensors`.
+
+        Raises:
+            NotSavedError: a file could not be written; the states that were there still are.
+        """
+        trained, run, writes = self.trained, self.config.run, self.log is not None
+        if self.saved_step == trained.step:
             return
+        trained.bad_steps, trained.unreported = self.bad_steps[[0, 2]].int().tolist(), self.meter.totals()
         config = to_dict(self.config)
-        path = save_state(self.folder / "states", trained, config, self.fingerprint, run.keep_last)
         recipe = {"seed": run.seed} | {name: part for name, part in config.items() if name not in ("run", "model")}
         metadata = {"step": str(trained.step), "training": json.dumps(recipe)}
-        self.task.export(self.folder / "model.safetensors", trained.inference_weights(), metadata)
-        logger.info("saved %s", path)
+        if writes or self.sharded:
+            with self._writing():
+                states = self.folder / "states"
+                path = save_state(states, trained, config, self.fingerprint, run.keep_last, write=writes)
+                weights = trained.inference_weights(keep=writes)
+                if writes:
+                    self.task.export(self.folder / "model.safetensors", weights, metadata)
+                    logger.info("saved %s", path)
         self.saved_step = trained.step
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Say what a failure to write means for the run."""
+        try:
+            yield
+        except OSError as error:
+            states = list_states(self.folder / "states")
+            kept = f"{states[-1]} is complete" if states else "no state was saved before"
+            raise NotSavedError(
+                f"stopped at step {self.trained.step}, since a file could not be written: {error}. {kept}. Free space "
+                f"on that disk, or lower run.keep_last ({self.config.run.keep_last} states and one more while saving), "
+                "then start the same command again; it continues from there"
+            ) from error
