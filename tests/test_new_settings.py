@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 
 from scenetok_core.checkpoints import read_tensors
 from tests.test_training_loop import assert_same, run_toy, toy_config
-from training.config import at_default
+from training.config import BATCHES, at_default
 from training.state import list_states
 
 
@@ -36,7 +36,7 @@ def test_a_state_may_lack_settings_that_have_their_default(tmp_path):
     assert_same(run_toy(toy_config(tmp_path / "whole")).trained.tensors(), resumed.tensors())
 
 
-@pytest.mark.parametrize("name", ["data.scenes", "run.seed", "processes"])
+@pytest.mark.parametrize("name", ["data.scenes", "run.seed", BATCHES])
 def test_a_state_that_lacks_another_setting_is_refused(tmp_path, name):
     run_toy(toy_config(tmp_path, {"steps": 3}))
     forget(state_of(toy_config(tmp_path)), name)
