@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Literal
@@ -20,6 +20,7 @@ import torch
 from scenetok_core.autoencoders import latent_spec
 from scenetok_core.configs import require
 from training.data.batch import Batch, SceneViews, collate
+from training.data.depths import DepthDataConfig, DepthFolder
 from training.data.dl3dv import is_dl3dv, open_dl3dv
 from training.data.latents import LatentKind, PreparedVideos
 from training.data.official import OfficialVideos
@@ -46,6 +47,7 @@ class VideoDataConfig:
     mirror: float = 0.5  # probability that a scene is mirrored
     workers: int = 1  # threads that read scenes
     views: ViewsConfig = field(default_factory=ViewsConfig)
+    depth: DepthDataConfig | None = None  # depth of the targets, for tasks that learn it
 
     def __post_init__(self) -> None:
         require(bool(self.root), "data.root must name a folder")
@@ -97,6 +99,7 @@ class VideoSource:
         self._kinds = (LatentKind(names[0], latent_spec(names[0])), LatentKind(names[1], latent_spec(names[1])))
         self._target = self._kinds[1].spec
         self.videos = self._open()
+        self._depth = config.depth and DepthFolder(config.depth)
         self._warned: set[str] = set()
         self._pool = ThreadPoolExecutor(config.workers, "videos")
 
@@ -159,8 +162,13 @@ class VideoSource:
         groups = len(video.cameras) // self._target.group_frames if latents is None else latents.groups
         choice = draw_views(video.cameras, groups, self._target, self.config.views, progress, generator)
         if latents is None:
-            return self._of_pictures(video, choice, mirrored)
-        return self._of_latents(video, latents, choice, mirrored)
+            scene = self._of_pictures(video, choice, mirrored)
+        else:
+            scene = self._of_latents(video, latents, choice, mirrored)
+        if self._depth is None:
+            return scene
+        depth = self._depth.read(video, choice.target, self.config.image_size)
+        return replace(scene, target_depth=depth.flip(-1) if mirrored else depth)
 
     def _of_pictures(self, video: PosedVideo, choice: ViewChoice, mirrored: bool) -> SceneViews:
         wanted = sorted({*choice.context, *choice.target})
