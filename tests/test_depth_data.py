@@ -12,6 +12,7 @@ from PIL import Image
 from scenetok_core.captures import Capture
 from scenetok_core.captures.distortion import Distortion, resample, undistortion_grid
 from tests import videos
+from training.data.batch import Batch
 from training.data.depths import DepthDataConfig, DepthFolder
 from training.data.source import VideoDataConfig, VideoSource
 from training.data.videos import CaptureVideo, open_captures
@@ -114,6 +115,11 @@ def vars_of(capture):
     return {name: getattr(capture, name) for name in capture.__dataclass_fields__}
 
 
+def depth_of(batch: Batch) -> torch.Tensor:
+    assert batch.target.depth is not None
+    return batch.target.depth
+
+
 def test_batches_hold_the_depth_of_their_targets(tmp_path, data):
     root = write_arrays(tmp_path)
     table = {"kind": "captures", "root": str(data), "image_size": videos.CROP}
@@ -124,13 +130,13 @@ def test_batches_hold_the_depth_of_their_targets(tmp_path, data):
         ).batch(SEED, 4)
         for mirror in (0.0, 1.0)
     }
-    plain, mirrored = (batches[mirror].target.depth for mirror in (0.0, 1.0))
+    plain, mirrored = (depth_of(batches[mirror]) for mirror in (0.0, 1.0))
     assert plain.shape == (4, 4, *size) and torch.equal(mirrored, plain.flip(-1))
     found = batches[0.0]
     for i, name in enumerate(found.names):
-        value = 1 / found.target.depth[i]
+        value = 1 / depth_of(found)[i]
         frames = (((value - 100 * int(name[-1])) / 4).flatten(1).amin(1)).floor()
-        blue = found.target.rgb[i, :, 2].mean((1, 2)) * 15
+        blue = found.target.content[i, :, 2].mean((1, 2)) * 15
         assert torch.allclose(frames + 3 * int(name[-1]), blue, atol=0.2), "depth and picture are of one frame"
     assert found.context.depth is None
     blind = VideoSource(VideoDataConfig(**table, views=views), "patch-4", "patch-4").batch(SEED, 2)

@@ -118,7 +118,7 @@ def test_inference_shows_the_head_the_same_tokens_rays_and_range(batch, scene_ch
     head = DepthHead.around(model.eval(), "", task.scene)
     for i in range(SCENES):
         path = scene_of(chosen.target.cameras, i)
-        views = Views(chosen.context.rgb[i], scene_of(chosen.context.cameras, i))
+        views = Views(chosen.context.content[i], scene_of(chosen.context.cameras, i))
         scene = task.scene.encode(views, reference=CONTEXT // 2)
         torch.testing.assert_close(scene.tokens, example.tokens[i], atol=1e-5, rtol=0)
         assert scene.scene_scale == pytest.approx(float(example.scale[i]), rel=1e-5)

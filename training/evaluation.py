@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from scenetok_core.baselines import thumbnail
+from scenetok_core.depth import DepthHead
 from scenetok_core.generation import SceneGenerator
 from scenetok_core.metrics import psnr
 from scenetok_core.pipeline import SceneTok
@@ -21,6 +22,7 @@ from scenetok_core.sheets import evenly_spread
 from scenetok_core.types import Cameras, SceneTokens, Views
 from scenetok_core.uncertainty import render_uncertainty
 from training.cases import Benchmark, Case, Fingerprint
+from training.depth_evaluation import DepthEvaluation
 from training.extras import Extras, LeftOut, auc_figures
 from training.measures.calibration import Calibration, calibration, prediction_error_factor, rank_correlation
 from training.measures.flicker import flicker, second_difference
@@ -60,6 +62,7 @@ class Evaluation:
     benchmark: Benchmark
     settings: Settings = field(default_factory=Settings)
     generator: SceneGenerator | None = None  # draws scenes that the model renders
+    depth_head: DepthHead | None = None
     scores: Scores = field(default_factory=Scores)
     seconds: dict[str, list[float]] = field(default_factory=dict)
     differences: dict[str, float] = field(default_factory=dict)
@@ -71,7 +74,9 @@ class Evaluation:
     _fingerprint: Fingerprint = field(default_factory=Fingerprint)
 
     def __post_init__(self) -> None:
-        self.left_out["depth"] = "the model renders none"
+        self.depth = self.depth_head and DepthEvaluation(self.depth_head)
+        if self.depth is None:
+            self.left_out["depth"] = "needs a depth head for this model: --depth FILE"
         if self.generator is None:
             self.left_out["gFID"] = "needs a scene generator: --generator FILE"
         methods = OURS if self.generator is None else (*OURS, GENERATED)
@@ -102,9 +107,11 @@ class Evaluation:
             self._calibrate(tokens, case)
         if index < settings.path_cases and case.path is not None:
             self._flicker(tokens, case, case.path())
+        rows = self._measure_depth(self.depth, tokens, case, index) if self.depth else []
         if index < settings.sheet_cases:
             shown = {name: baselines[name] for name in ("nearest", "warp") if name in baselines}
             self._show(case, {**ours, **shown})
+            self.rows += rows
 
     def _render(self, tokens: SceneTokens, case: Case, steps: int | None = 1, cameras: Cameras | None = None) -> Tensor:
         noise = torch.Generator().manual_seed(case.seed)
@@ -175,6 +182,15 @@ class Evaluation:
             frames = self._render(tokens, case, steps, path.cameras)
             self.scores.add(f"{method}_flicker", torch.tensor([flicker(frames, path.rgb)]))
 
+    def _measure_depth(
+        self, depth: DepthEvaluation, tokens: SceneTokens, case: Case, index: int
+    ) -> list[tuple[str, Tensor]]:
+        settings = self.settings
+        if index < settings.path_cases and case.path is not None:
+            depth.add_path(tokens, case, case.path())
+        samples = settings.spread_samples if index < settings.spread_cases else 0
+        return depth.add(tokens, case, samples=samples, targets=settings.spread_targets)
+
     def _show(self, case: Case, pictures: Mapping[str, Tensor]) -> None:
         self.rows += [(f"inputs, {case.name}", case.inputs.rgb), ("truth", case.targets.rgb)]
         for method, made in pictures.items():
@@ -209,6 +225,7 @@ class Evaluation:
             **{f"{name}_max_difference": value for name, value in self.differences.items()},
             **self._uncertainty_figures(),
             **self._flicker_figures(),
+            **(self.depth.figures(self.left_out) if self.depth else {}),
             **self._generator_figures(),
             "seconds_per_encode": statistics.median(self.seconds["encode"]),
             **{f"seconds_per_frame_{method}": statistics.median(self.seconds[method]) for method in OURS},
@@ -270,10 +287,11 @@ def evaluate(
     benchmark: Benchmark,
     settings: Settings | None = None,
     generator: SceneGenerator | None = None,
+    depth_head: DepthHead | None = None,
     progress: bool = False,
 ) -> Evaluation:
-    """Measure a model, and the scenes that a generator draws for it, on all cases of a benchmark."""
-    evaluation = Evaluation(model, benchmark, settings or Settings(), generator)
+    """Measure a model, the scenes that a generator draws for it and a head's depth, on all cases of a benchmark."""
+    evaluation = Evaluation(model, benchmark, settings or Settings(), generator, depth_head)
     for case in tqdm(benchmark.cases(), desc="evaluate", unit="scene", total=len(benchmark), disable=not progress):
         evaluation.measure(case)
     return evaluation
