@@ -10,6 +10,7 @@ from scenetok_core.checkpoints import load_checkpoint, read_tensors, save_checkp
 from scenetok_core.convert import convert_checkpoint
 from scenetok_core.depth import colour_depth, depth_pictures, read_depth
 from scenetok_core.models.depth import DepthNetworks
+from scenetok_core.nn.attention import attend, use_attention
 from tests import small
 
 SCALE = 0.7
@@ -119,6 +120,16 @@ def test_a_low_rank_head_holds_updates_and_the_output_layer_and_shares_the_rest(
     assert sum("down" in name for name in few.state_dict()) == model.config.decoder.depth
     with pytest.raises(ValueError, match=r"layers \['nothing'\] are in no name of a linear layer"):
         DepthNetworks(small.depth_config(layers=("nothing",)), model.networks.denoiser)
+
+
+def test_a_head_attends_as_its_model_does(folder):
+    model, calls = SceneTok.load(folder / "small.safetensors"), []
+    use_attention(model.networks, lambda *given: calls.append(1) or attend(*given))
+    head = DepthHead.load(small.depth_head(folder / "attending.safetensors", model), model)
+    scene = model.encode(small.views(VIEWS))
+    calls.clear()
+    head.render(scene, small.cameras(1), steps=1)
+    assert len(calls) == 2 * model.config.decoder.depth
 
 
 def test_rendering_depth_leaves_the_model_alone(model, scene, head):

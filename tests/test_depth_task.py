@@ -12,6 +12,7 @@ from scenetok_core.depth import depth_pictures
 from scenetok_core.flow import interpolate
 from scenetok_core.types import Views
 from tests import small, videos
+from tests.fitting import RATE, SEED, assert_losses_reach_every_weight, fit, fresh, generator
 from tests.test_depth_data import write_arrays
 from training.config import DataConfig, OptimConfig, RunConfig
 from training.data.batch import Batch
@@ -23,12 +24,8 @@ from training.tasks.depth import DepthTaskConfig, DepthTrainConfig, known_cells
 from training.tasks.shared import scene_of
 from training.trainer import Trainer
 
-WALK, STRAYS, CONTEXT, TARGETS, SCENES, SEED = 6, 3, 4, 3, 3, 7
-STEPS, RATE = 40, 5e-3
-
-
-def generator(seed=SEED):
-    return torch.Generator().manual_seed(seed)
+WALK, STRAYS, CONTEXT, TARGETS, SCENES = 6, 3, 4, 3, 3
+STEPS = 40
 
 
 @pytest.fixture(scope="module")
@@ -57,25 +54,6 @@ def batch(task):
     return task.dataset(torch.device("cpu")).batch(SEED, SCENES)
 
 
-def fresh(task):
-    with torch.random.fork_rng():
-        torch.manual_seed(SEED)
-        return task.build()
-
-
-def fit(task, batch, steps=STEPS):
-    """A head after `steps` on one batch with the same draws, and its losses."""
-    model, history = fresh(task), []
-    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE)
-    for _ in range(steps):
-        losses, _ = task.loss(model, batch, generator(), 0.0)
-        optimizer.zero_grad()
-        losses.mean().backward()
-        optimizer.step()
-        history.append(float(losses.detach().mean()))
-    return model, history
-
-
 def test_a_fresh_head_predicts_nothing_and_may_keep_the_models_output(task, scene_checkpoint):
     decoder = task.scene.networks.denoiser.model
     assert not any(weight.any() for weight in fresh(task).denoiser.model.final_layer.linear.parameters())
@@ -89,23 +67,13 @@ def test_a_fresh_head_predicts_nothing_and_may_keep_the_models_output(task, scen
 def test_one_batch_is_overfitted(batch, scene_checkpoint, rank):
     task = DepthTask(run_config(scene_checkpoint, model={"rank": rank}))
     before = {name: weight.clone() for name, weight in task.scene.networks.state_dict().items()}
-    _, history = fit(task, batch)
+    _, history = fit(task, batch, STEPS)
     assert history[-1] < 0.9 * history[0]
     assert all(torch.equal(before[name], now) for name, now in task.scene.networks.state_dict().items())
 
 
 def test_losses_reach_every_weight_and_depend_on_the_generator_alone(task, batch):
-    model, _ = fit(task, batch, steps=3)
-    torch.manual_seed(0)
-    first, _ = task.loss(model, batch, generator(1), 0.0)
-    torch.manual_seed(1)
-    again, _ = task.loss(model, batch, generator(1), 0.0)
-    other, _ = task.loss(model, batch, generator(2), 0.0)
-    assert torch.equal(first, again) and not torch.equal(first, other)
-    assert first.shape == (SCENES,)
-    model.zero_grad()
-    first.mean().backward()
-    assert [name for name, weight in model.named_parameters() if weight.grad is None or not weight.grad.any()] == []
+    assert_losses_reach_every_weight(task, batch)
 
 
 def test_inference_shows_the_head_the_same_tokens_rays_and_range(batch, scene_checkpoint):

@@ -392,17 +392,19 @@ def test_depth_is_scored_in_units_of_the_truth(evaluation, scenes, benchmark, un
     assert len(rows) == 3 and all(pictures.shape == case.targets.rgb.shape for _, pictures in rows)
 
 
-def test_a_shipped_head_that_does_not_fit_is_left_out_by_name(tmp_path, monkeypatch):
-    model, wanted = SceneTok.load(small.checkpoint(tmp_path)), tmp_path / "small.safetensors"
-    monkeypatch.setattr(evaluate_module, "DEFAULT_CHECKPOINT", wanted)
-    monkeypatch.setattr(evaluate_module, "DEFAULT_DEPTH_HEAD", tmp_path / "head.safetensors")
-    options = argparse.Namespace(depth=None, config="tiny", checkpoint=wanted)
-    assert evaluate_module._depth_head(options, model) == (None, None)
-    small.depth_head(tmp_path / "head.safetensors", model)
-    head, reason = evaluate_module._depth_head(options, model)
-    assert head is not None and reason is None
-    small.depth_head(tmp_path / "head.safetensors", model, scene_model="older")
-    head, reason = evaluate_module._depth_head(options, model)
-    assert head is None and reason is not None and "is a depth head for model 'older'" in reason
-    options.checkpoint = tmp_path / "another.safetensors"
-    assert evaluate_module._depth_head(options, model) == (None, None)
+def test_a_shipped_head_is_measured_where_it_fits(tmp_path, monkeypatch):
+    model, shipped = SceneTok.load(small.checkpoint(tmp_path)), tmp_path / "head.safetensors"
+    monkeypatch.setattr(evaluate_module, "DEFAULT_DEPTH_HEAD", shipped)
+
+    def found(config: str | None = "tiny"):
+        return evaluate_module._depth_head(argparse.Namespace(depth=None, config=config), model)
+
+    missing = "needs a depth head for this model: --depth FILE"
+    assert found() == (None, missing)
+    small.depth_head(shipped, model)
+    head, reason = found()
+    assert head is not None and head.model.hash == model.hash and reason == ""
+    assert found(config=None) == (None, missing), "an index has no true depth"
+    small.depth_head(shipped, model, scene_model="older")
+    head, reason = found()
+    assert head is None and reason.startswith(missing) and "is a depth head for model 'older'" in reason

@@ -223,7 +223,9 @@ def test_no_constant_depth_is_better_than_the_best_one():
     truth = torch.rand(1, 9, 9, generator=torch.Generator().manual_seed(1)) * 5 + 0.2
     truth[0, 0, 0] = 0
     error = float(depth_errors(best_constant(truth).expand_as(truth), truth).abs_rel)
-    others = [float(depth_errors(torch.full_like(truth, d), truth).abs_rel) for d in torch.linspace(0.2, 5.2, 300)]
+    others = [
+        float(depth_errors(torch.full_like(truth, d), truth).abs_rel) for d in torch.linspace(0.2, 5.2, 300).tolist()
+    ]
     assert error <= min(others) + 1e-9
     assert error < float(depth_errors(truth.median().expand_as(truth), truth).abs_rel)
 

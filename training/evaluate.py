@@ -46,16 +46,17 @@ def _benchmark(options: argparse.Namespace, model: SceneTok) -> Benchmark:
     return RoomsBenchmark(protocol, protocol.rooms(side, model.config.context_views))
 
 
-def _depth_head(options: argparse.Namespace, model: SceneTok) -> tuple[DepthHead | None, str | None]:
-    """The head that was asked for, else with the shipped model the shipped one; or why that is left out."""
+def _depth_head(options: argparse.Namespace, model: SceneTok) -> tuple[DepthHead | None, str]:
+    """The head that was asked for, else in rooms the shipped one where it fits, or why there is none."""
+    missing = "needs a depth head for this model: --depth FILE"
     if options.depth is not None:
-        return DepthHead.load(options.depth, model), None
-    if options.config is None or Path(options.checkpoint) != DEFAULT_CHECKPOINT or not DEFAULT_DEPTH_HEAD.is_file():
-        return None, None
+        return DepthHead.load(options.depth, model), ""
+    if options.config is None or not DEFAULT_DEPTH_HEAD.is_file():
+        return None, missing
     try:
-        return DepthHead.load(DEFAULT_DEPTH_HEAD, model), None
-    except ValueError as error:  # a newer model, whose head is not trained yet
-        return None, str(error)
+        return DepthHead.load(DEFAULT_DEPTH_HEAD, model), ""
+    except ValueError as error:  # another model, or a newer one, whose head is not trained yet
+        return None, f"{missing} ({error})"
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -68,12 +69,12 @@ def _run(options: argparse.Namespace) -> None:
     model = SceneTok.load(options.checkpoint, device=options.device)
     benchmark = _benchmark(options, model)
     generator = options.generator and SceneGenerator.load(options.generator, device=options.device)
-    depth_head, unfit = _depth_head(options, model)
+    depth_head, no_depth = _depth_head(options, model)
     settings = Settings(generator_views=options.generator_views)
     began = time.perf_counter()
     evaluation = evaluate(model, benchmark, settings, generator, depth_head, progress=True)
-    if unfit is not None:
-        evaluation.left_out["depth"] = unfit
+    if depth_head is None:
+        evaluation.left_out["depth"] = no_depth
     figures = {**evaluation.figures(), "seconds_in_all": time.perf_counter() - began}
     missing = (evaluation.left_out, benchmark.left_out())
     print(f"{table(figures)}\n\n{left_out_list(*missing)}")

@@ -76,7 +76,7 @@ class Evaluation:
     def __post_init__(self) -> None:
         self.depth = self.depth_head and DepthEvaluation(self.depth_head)
         if self.depth is None:
-            self.left_out["depth"] = "needs a depth head for this model: --depth FILE"
+            self.left_out["depth"] = "needs a depth head for this model"
         if self.generator is None:
             self.left_out["gFID"] = "needs a scene generator: --generator FILE"
         methods = OURS if self.generator is None else (*OURS, GENERATED)

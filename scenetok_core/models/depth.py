@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..configs import DepthConfig
+from ..nn.attention import Attention
 from .decoder import Decoder
 
 
@@ -50,6 +51,9 @@ class DepthNetworks(nn.Module):
         self.config = config
         with torch.device("meta"):
             self.denoiser = Decoder(decoder.config)
+        for module, like in zip(self.denoiser.modules(), decoder.modules(), strict=True):
+            if isinstance(module, Attention) and isinstance(like, Attention):
+                module.attend = like.attend
         weights, whole = decoder.state_dict(), config.rank is None
         self.denoiser.load_state_dict({k: v.clone() if whole else v for k, v in weights.items()}, assign=True)
         if config.rank is not None:
