@@ -72,8 +72,9 @@ def test_one_batch_is_overfitted(batch, scene_checkpoint, rank):
     assert all(torch.equal(before[name], now) for name, now in task.scene.networks.state_dict().items())
 
 
-def test_losses_reach_every_weight_and_depend_on_the_generator_alone(task, batch):
-    assert_losses_reach_every_weight(task, batch)
+@pytest.mark.parametrize("rank", [2, None])
+def test_losses_reach_every_weight_and_depend_on_the_generator_alone(batch, scene_checkpoint, rank):
+    assert_losses_reach_every_weight(DepthTask(run_config(scene_checkpoint, model={"rank": rank})), batch)
 
 
 def test_inference_shows_the_head_the_same_tokens_rays_and_range(batch, scene_checkpoint):

@@ -6,6 +6,8 @@ what a checkpoint of a head holds, and parameters are what is trained.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -36,7 +38,7 @@ class LowRankLinear(nn.Module):
 
 
 class DepthNetworks(nn.Module):
-    """`denoiser`, a decoder of pictures of depth for the tokens of a scene model.
+    """`denoiser`, a decoder of pictures of depth for the tokens of a scene model; it knows no null tokens.
 
     Args:
         config: of the head.
@@ -50,11 +52,12 @@ class DepthNetworks(nn.Module):
         super().__init__()
         self.config = config
         with torch.device("meta"):
-            self.denoiser = Decoder(decoder.config)
+            self.denoiser = Decoder(replace(decoder.config, null_tokens=False))
         for module, like in zip(self.denoiser.modules(), decoder.modules(), strict=True):
             if isinstance(module, Attention) and isinstance(like, Attention):
                 module.attend = like.attend
         weights, whole = decoder.state_dict(), config.rank is None
+        weights.pop("null_tokens", None)
         self.denoiser.load_state_dict({k: v.clone() if whole else v for k, v in weights.items()}, assign=True)
         if config.rank is not None:
             _keep(self.denoiser, "final_layer")
