@@ -107,7 +107,7 @@ class Evaluation:
             self._calibrate(tokens, case)
         if index < settings.path_cases and case.path is not None:
             self._flicker(tokens, case, case.path())
-        rows = self._measure_depth(self.depth, tokens, case, index) if self.depth else []
+        rows = self._measure_depth(tokens, case, index)
         if index < settings.sheet_cases:
             shown = {name: baselines[name] for name in ("nearest", "warp") if name in baselines}
             self._show(case, {**ours, **shown})
@@ -181,15 +181,16 @@ class Evaluation:
         for method, steps in zip(OURS, (1, None), strict=True):
             frames = self._render(tokens, case, steps, path.cameras)
             self.scores.add(f"{method}_flicker", torch.tensor([flicker(frames, path.rgb)]))
+        if self.depth is not None:
+            self.depth.add_path(tokens, case, path)
 
-    def _measure_depth(
-        self, depth: DepthEvaluation, tokens: SceneTokens, case: Case, index: int
-    ) -> list[tuple[str, Tensor]]:
+    def _measure_depth(self, tokens: SceneTokens, case: Case, index: int) -> list[tuple[str, Tensor]]:
+        """Rows for the contact sheet, none without a head."""
+        if self.depth is None:
+            return []
         settings = self.settings
-        if index < settings.path_cases and case.path is not None:
-            depth.add_path(tokens, case, case.path())
         samples = settings.spread_samples if index < settings.spread_cases else 0
-        return depth.add(tokens, case, samples=samples, targets=settings.spread_targets)
+        return self.depth.add(tokens, case, samples=samples, targets=settings.spread_targets)
 
     def _show(self, case: Case, pictures: Mapping[str, Tensor]) -> None:
         self.rows += [(f"inputs, {case.name}", case.inputs.rgb), ("truth", case.targets.rgb)]
