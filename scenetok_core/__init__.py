@@ -5,7 +5,8 @@ from scenetok_core import SceneTok, open_capture, make_trajectory
 
 from .captures import open_capture
 from .checkpoints import load_scene, save_scene
-from .configs import SceneGenConfig, SceneTokConfig
+from .configs import DepthConfig, SceneGenConfig, SceneTokConfig
+from .depth import DepthHead
 from .generation import SceneGenerator
 from .pipeline import SceneTok
 from .trajectories import make_trajectory
@@ -13,6 +14,8 @@ from .types import Cameras, SceneTokens, Views
 
 __all__ = [
     "Cameras",
+    "DepthConfig",
+    "DepthHead",
     "SceneGenConfig",
     "SceneGenerator",
     "SceneTok",

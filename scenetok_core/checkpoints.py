@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from .configs import ModelConfig, SceneGenConfig, SceneTokConfig, from_dict, to_dict
+from .configs import DepthConfig, ModelConfig, SceneGenConfig, SceneTokConfig, StoredConfig, from_dict, to_dict
 from .files import replacing
 from .models.networks import Networks
 from .models.scenegen import GeneratorNetworks
@@ -33,9 +33,13 @@ _LARGEST_EXAMINED = 16 * 2**20  # bytes
 _OURS = "scenetok-"  # how every format of this project begins
 _CONVERT = "turn it into one with `python -m scenetok_core convert IN OUT.safetensors`, which runs nothing of it"
 _CHOOSE = "choose a checkpoint that training/train.py or `convert` wrote"
-_CONFIGS: dict[str, type[ModelConfig]] = {config.family: config for config in (SceneTokConfig, SceneGenConfig)}
-_KINDS = {SceneTokConfig.family: "a SceneTok model", SceneGenConfig.family: "a scene generator"}
-C = TypeVar("C", SceneTokConfig, SceneGenConfig)
+_KINDS: dict[type[StoredConfig], str] = {
+    SceneTokConfig: "a SceneTok model",
+    SceneGenConfig: "a scene generator",
+    DepthConfig: "a depth head",
+}
+_CONFIGS = {config.family: config for config in _KINDS}
+C = TypeVar("C", bound=StoredConfig)
 
 
 def model_hash(state: Mapping[str, Tensor]) -> str:
@@ -67,7 +71,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 def save_checkpoint(
     path: str | Path,
     state: Mapping[str, Tensor],
-    config: ModelConfig,
+    config: StoredConfig,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Write model weights with their configuration; the file appears whole or not at all."""
@@ -134,7 +138,7 @@ def load_checkpoint(
 
     Args:
         path: a safetensors file.
-        kind: what is wanted, a SceneTok model or a scene generator.
+        kind: what is wanted, a SceneTok model, a scene generator or a depth head.
 
     Raises:
         ValueError: unreadable file, one that is not a checkpoint of this project, one of another kind, or one whose
@@ -144,7 +148,7 @@ def load_checkpoint(
     tensors, metadata = read_tensors(path)
     tensors, (config, *_) = identify(path, tensors, metadata)
     if not isinstance(config, kind):
-        raise ValueError(f"{path.name} is {_KINDS[config.family]}, not {_KINDS[kind.family]}; choose another file")
+        raise ValueError(f"{path.name} is {_KINDS[type(config)]}, not {_KINDS[kind]}; choose another file")
     actual = model_hash(tensors)
     stored = metadata.get("model_hash", actual)
     if stored != actual:
@@ -157,7 +161,7 @@ def load_checkpoint(
 
 def identify(
     path: Path, tensors: dict[str, Tensor], metadata: Mapping[str, str], preset: str | None = None
-) -> tuple[dict[str, Tensor], list[ModelConfig]]:
+) -> tuple[dict[str, Tensor], list[StoredConfig]]:
     """The networks' tensors of a file and its configuration: the stored one, else as the tensors tell.
 
     Args:
@@ -178,10 +182,10 @@ def identify(
         kept = model_tensors(tensors)
     except ValueError as error:
         raise ValueError(f"{path.name} is no SceneTok checkpoint ({error}); {_CHOOSE}") from error
-    return kept, choose_preset({k: v.shape for k, v in tensors.items()}, path.stem, preset)
+    return kept, [*choose_preset({k: v.shape for k, v in tensors.items()}, path.stem, preset)]
 
 
-def _stored_config(path: Path, metadata: Mapping[str, str]) -> ModelConfig:
+def _stored_config(path: Path, metadata: Mapping[str, str]) -> StoredConfig:
     if metadata["format"] != CHECKPOINT_FORMAT:
         what = "a saved scene, not a model" if metadata["format"] == SCENE_FORMAT else "no SceneTok checkpoint"
         raise ValueError(

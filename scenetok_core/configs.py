@@ -21,6 +21,8 @@ RayOrder = Literal["t ph pw c", "ph pw t c"]
 Prediction = Literal["v", "x"]
 ScheduleName = Literal["full_sequence", "autoregressive", "pyramid"]
 TemporalTiles = Literal["auto", "on", "off"]  # auto: off where memory allows
+DepthUnits = Literal["scene", "relative"]
+DepthMapping = Literal["inverse", "log"]
 SolverName = Literal["euler", "ab2"]
 
 
@@ -235,7 +237,36 @@ class SceneGenConfig:
         _check_grid("generator", self.generator, self.image_size, self.context_autoencoder, context)
 
 
+@dataclass(frozen=True)
+class DepthConfig:
+    """A depth head for a SceneTok model: a decoder of its own, or a low-rank update of the model's, and its units.
+
+    Depth is rendered as a grey picture through the model's own target autoencoder (SceneTok, section 4). The picture
+    shows inverse depth between `1 / far` and `1 / near`; `depth.depth_pictures` and `depth.read_depth` do and undo it.
+    """
+
+    family: ClassVar[str] = "depth"
+    name: str
+    scene_model: str  # the SceneTok model whose tokens it reads; the checkpoint has the hash of its weights, too
+    image_size: int = 256  # side of the square pictures, in pixels
+    rank: int | None = 16  # of the update of every linear layer that `layers` names; None: a whole decoder
+    layers: tuple[str, ...] = ("blocks",)  # parts of the names of these layers; the output layer is always its own
+    # scene: metric. Inverse depth in units of the scene's frame (input units times the scene scale).
+    # relative: inverse depth is known up to a factor and an offset; every window is stretched to the whole range.
+    units: DepthUnits = "scene"
+    mapping: DepthMapping = "log"  # what grows evenly with brightness: inverse depth, or its logarithm
+    near: float = 0.1  # nearest and farthest depth that a picture can show, in units of the scene's frame
+    far: float = 30.0
+    steps: int = 1  # sampling steps when the caller does not say otherwise; 1 is the posterior mean
+
+    def __post_init__(self) -> None:
+        _require_positive("", self, "image_size rank near far steps")
+        require(self.near < self.far, f"near must be less than far, got {self.near} and {self.far}")
+        require(self.rank is None or bool(self.layers), "a low-rank update needs layers, for example ['blocks']")
+
+
 ModelConfig = SceneTokConfig | SceneGenConfig
+StoredConfig = ModelConfig | DepthConfig  # what a checkpoint can hold
 
 
 def _check_grid(section: str, network: NetworkConfig, image_size: int, autoencoder: str, spec: LatentSpec) -> None:

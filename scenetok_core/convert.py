@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .checkpoints import check_tensors, identify, read_tensors, save_checkpoint
-from .configs import ModelConfig
+from .configs import DepthConfig, ModelConfig
 from .pickles import PICKLED, read_pickled
 
 _CHUNK = 16 * 2**20  # bytes
@@ -48,7 +48,10 @@ def convert_checkpoint(
     source = Path(source)
     pickled = source.suffix.lower() in PICKLED
     tensors, metadata = (read_pickled(source), {}) if pickled else read_tensors(source)
-    kept, configs = identify(source, tensors, metadata, preset)
+    kept, found = identify(source, tensors, metadata, preset)
+    configs = [config for config in found if not isinstance(config, DepthConfig)]
+    if not configs:
+        raise ValueError(f"{source.name} is a depth head, which is never released in another form; use it as it is")
     check_tensors(kept, configs[0])
     origin = {**metadata, "source": source.name, "source_sha256": file_hash(source, progress)}
     save_checkpoint(target, {name: _owned(tensor, dtype) for name, tensor in kept.items()}, configs[0], origin)

@@ -47,22 +47,41 @@ def render_uncertainty(
     Raises:
         ValueError: fewer than 2 samples, or what `SceneTok.render` refuses.
     """
+
+    def render(generator: torch.Generator, report: Progress | None) -> Tensor:
+        return model.render(scene, cameras, steps=steps, guidance=guidance, generator=generator, progress=report)
+
+    mean, variance = spread_of_samples(render, samples, seed, progress)
+    return mean, variance.mean(1).sqrt()
+
+
+def spread_of_samples(
+    render: Callable[[torch.Generator, Progress | None], Tensor],
+    samples: int,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Mean and variance of what `render` makes of the noise of several seeds, value by value.
+
+    Args:
+        render: one sample, any shape, from a CPU generator; it reports its steps to the callback.
+        samples: at least 2.
+        seed: of the first sample; the others count up from it.
+        progress: called after every step of every sample.
+
+    Raises:
+        ValueError: fewer than 2 samples.
+    """
     if samples < 2:
         raise ValueError(f"uncertainty needs at least 2 samples, got {samples}")
     mean, squares = torch.zeros(()), torch.zeros(())
     for index in range(samples):
-        frames = model.render(
-            scene,
-            cameras,
-            steps=steps,
-            guidance=guidance,
-            generator=torch.Generator().manual_seed(seed + index),
-            progress=progress and _part(progress, index, samples),
-        )
-        change = frames - mean
+        generator = torch.Generator().manual_seed(seed + index)
+        values = render(generator, progress and _part(progress, index, samples))
+        change = values - mean
         mean = mean + change / (index + 1)
-        squares = squares + change * (frames - mean)
-    return mean, (squares / (samples - 1)).mean(1).sqrt()
+        squares = squares + change * (values - mean)
+    return mean, squares / (samples - 1)
 
 
 def _part(progress: Progress, index: int, parts: int) -> Callable[[int, int, Preview | None], None]:

@@ -8,12 +8,15 @@ from scenetok_core.checkpoints import build_networks, save_checkpoint
 from scenetok_core.configs import (
     CompressorConfig,
     DecoderConfig,
+    DepthConfig,
     GeneratorConfig,
     SamplingConfig,
     SceneGenConfig,
     SceneTokConfig,
 )
+from scenetok_core.models.depth import DepthNetworks
 from scenetok_core.models.networks import Networks
+from scenetok_core.pipeline import SceneTok
 from scenetok_core.types import Cameras, Views
 
 IMAGE, PATCH, TOKENS, TOKEN_DIM = 16, 4, 6, 8
@@ -91,3 +94,17 @@ def cameras(views=4, size=(IMAGE, IMAGE)):
 def views(count=4, size=(IMAGE, IMAGE), seed=0):
     generator = torch.Generator().manual_seed(seed)
     return Views(torch.rand(count, 3, *size, generator=generator), cameras(count, size))
+
+
+def depth_config(**changes):
+    fields = {"scene_model": "small", "image_size": IMAGE, "rank": 2, "near": 0.5, "far": 8.0}
+    return DepthConfig("small-depth", **{**fields, **changes})
+
+
+def depth_head(path: Path, model: SceneTok, seed=0, **changes) -> Path:
+    """A head for `model` whose updates are random."""
+    chosen = depth_config(**{"scene_model": model.config.name, **changes})
+    networks, generator = DepthNetworks(chosen, model.networks.denoiser), torch.Generator().manual_seed(seed)
+    state = {k: 0.3 * torch.randn(v.shape, generator=generator) for k, v in networks.state_dict().items()}
+    save_checkpoint(path, state, chosen, {"scene_model_hash": model.hash})
+    return path

@@ -5,12 +5,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from scenetok_core import DepthHead, SceneTok, make_trajectory
+from scenetok_core.camera import fit_image
 from scenetok_core.checkpoints import load_scene, save_checkpoint
 from scenetok_core.cli import main
+from scenetok_core.depth import colour_depth
 from scenetok_core.video import read_video_frames
 from tests import small
 from tests.test_leave_out import LEAVE_OUT_SCORES
@@ -104,6 +108,34 @@ def test_the_solver_is_an_option(files):
         assert render(files, *options, out=f"{name}.mp4") == 0
         videos[name] = read_video_frames(files / f"{name}.mp4")[0]
     assert torch.equal(videos["model"], videos["euler"]) and not torch.equal(videos["model"], videos["ab2"])
+
+
+def test_depth_is_rendered_as_values_and_as_colours(files, capsys):
+    model = SceneTok.load(files / "model.safetensors")
+    small.depth_head(files / "head.safetensors", model)
+    small.depth_head(files / "foreign.safetensors", SceneTok.load(files / "other.safetensors"))
+    head, scene = DepthHead.load(files / "head.safetensors", model), load_scene(files / "scene.safetensors")
+    assert render(files, "--depth", str(files / "head.safetensors"), out="depth.npz") == 0
+    path = make_trajectory("follow", scene.cameras, FRAMES)
+    expected = head.render(scene, path, steps=STEPS)
+    with np.load(files / "depth.npz") as stored:
+        assert list(stored) == ["depths"] and np.array_equal(stored["depths"], expected[:, 0].numpy())
+    assert render(files, "--depth", str(files / "head.safetensors"), out="depth.mp4") == 0
+    shown, _ = read_video_frames(files / "depth.mp4")
+    shown = fit_image(shown, (small.IMAGE, small.IMAGE))  # small pictures are enlarged for the video
+    brightness = torch.stack([frames.sum(1).flatten() for frames in (shown, colour_depth(expected))])
+    assert float(torch.corrcoef(brightness)[0, 1]) > 0.9
+    capsys.readouterr()
+    for options, out, message in (
+        (["--depth", "foreign.safetensors"], "x.npz", "is a depth head for model 'other'"),
+        (["--depth", "head.safetensors", "--guidance", "2"], "x.npz", "--guidance is not used with --depth"),
+        (["--depth", "head.safetensors"], "x.png", "--out must end in .mp4 or .npz"),
+        ([], "x.npz", "--out must end in .mp4, got 'x.npz'"),
+    ):
+        given = [str(files / option) if option.endswith(".safetensors") else option for option in options]
+        assert render(files, *given, out=out) == BAD_INPUT
+        assert message in capsys.readouterr().err
+        assert not (files / out).exists()
 
 
 def test_info_describes_a_checkpoint(files, capsys):

@@ -1,3 +1,4 @@
+import argparse
 import json
 import math
 from dataclasses import replace
@@ -10,11 +11,14 @@ from scenetok_core.pipeline import SceneTok
 from scenetok_core.types import Views
 from tests import small
 from tests.test_rooms import free_ground
+from training import evaluate as evaluate_module
 from training.baselines import METRE, reproject, warp
 from training.cases import fingerprint
 from training.data.loader import HELD_OUT_SEEDS
+from training.depth_evaluation import DepthEvaluation
 from training.evaluate import main
 from training.evaluation import Settings, evaluate
+from training.extras import LeftOut
 from training.measures.detail import gradient_energy, laplacian_correlation, matching_side
 from training.measures.pose_search import OffsetGrid, OffsetSearch, offset_cameras
 from training.protocol import PROTOCOLS, Protocol, RoomsBenchmark, held_out_scenes
@@ -260,7 +264,7 @@ def test_an_evaluation_writes_one_flat_finite_object(tmp_path, capsys, monkeypat
     printed, written = capsys.readouterr().out, report.read_text()
     for text in (printed, written):
         assert all(f"| {method} |" in text for method in ("posterior mean", "sample", "nearest", "mean colour", "warp"))
-        assert "Left out:" in text and "- depth: the model renders none" in text
+        assert "Left out:" in text and "- depth: needs a depth head for this model: --depth FILE" in text
     assert "Pixels by predicted error" in written
     assert sheet.stat().st_size > 0
     assert {path.name for path in tmp_path.iterdir()} == {"figures.json", "report.md", "sheet.png", checkpoint.name}
@@ -334,3 +338,73 @@ def test_scenes_of_a_generator_are_measured_too(tmp_path, monkeypatch):
     assert {"generated_psnr", "generated_ssim", "conditioning_psnr", "conditioning_thumbnail_8_psnr"} < set(figures)
     assert figures["generated_psnr"] != figures["sample_psnr"]
     assert (figures["generator"], figures["generator_views"]) == ("small-generator", 2)
+
+
+def test_depth_is_measured_beside_constant_depth(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(PROTOCOLS, "test", replace(PROTOCOL, scenes=2))
+    model = SceneTok.load(small.checkpoint(tmp_path))
+    head = small.depth_head(tmp_path / "head.safetensors", model)
+    target, sheet = tmp_path / "figures.json", tmp_path / "sheet.png"
+    options = ["--json", str(target), "--checkpoint", str(tmp_path / "small.safetensors"), "--sheet", str(sheet)]
+    assert main(["--config", "test", *options, "--depth", str(head)]) == 0
+    figures, printed = json.loads(target.read_text()), capsys.readouterr().out
+    methods = (*OURS, "constant")
+    assert {f"{method}_depth_{name}" for method in methods for name in ("abs_rel", "delta")} < set(figures)
+    assert {"posterior_mean_depth_flicker", "truth_depth_second_difference", "depth_head_hash"} < set(figures)
+    assert -1 <= figures["depth_uncertainty_rank_correlation"] <= 1
+    assert figures["passed_depth"] is False and figures["constant_depth_abs_rel"] > 0  # the weights are random
+    assert "| constant |" in printed and "- depth:" not in printed
+    other = small.depth_head(tmp_path / "other.safetensors", model, scene_model="other")
+    assert main(["--config", "test", *options, "--depth", str(other)]) == 2
+    assert "is a depth head for model 'other'" in capsys.readouterr().err
+
+
+class Seer:
+    """A head that knows the truth, in its own units."""
+
+    def __init__(self, model, case, units, distort):
+        self.config, self.model, self.hash = small.depth_config(units=units), model, "seer"
+        self.case, self.distort = case, distort
+
+    def render(self, tokens, cameras, *, steps, generator):
+        return self.distort(self.case.depth(cameras))[:, None]
+
+
+@pytest.mark.parametrize(
+    ("units", "distort", "error"),
+    [
+        ("scene", lambda depth: depth, 0),
+        ("scene", lambda depth: 2 * depth, 1),
+        ("relative", lambda depth: 1 / (3 / depth + 1), 0),
+    ],
+)
+def test_depth_is_scored_in_units_of_the_truth(evaluation, scenes, benchmark, units, distort, error):
+    case = benchmark.case(scenes[0])
+    measured = DepthEvaluation(Seer(evaluation.model, case, units, distort))  # type: ignore[arg-type]
+    tokens = evaluation.model.encode(case.inputs)
+    rows = measured.add(tokens, case)
+    measured.add_path(tokens, case, case.path())
+    figures = measured.figures(LeftOut())
+    assert figures["posterior_mean_depth_abs_rel"] == pytest.approx(error, abs=1e-3)
+    assert figures["posterior_mean_depth_flicker"] == pytest.approx(0, abs=1e-4)
+    assert figures["passed_depth"] is (error == 0)
+    assert 0.05 < figures["constant_depth_abs_rel"] < 1
+    assert len(rows) == 3 and all(pictures.shape == case.targets.rgb.shape for _, pictures in rows)
+
+
+def test_a_shipped_head_is_measured_where_it_fits(tmp_path, monkeypatch):
+    model, shipped = SceneTok.load(small.checkpoint(tmp_path)), tmp_path / "head.safetensors"
+    monkeypatch.setattr(evaluate_module, "DEFAULT_DEPTH_HEAD", shipped)
+
+    def found(config: str | None = "tiny"):
+        return evaluate_module._depth_head(argparse.Namespace(depth=None, config=config), model)
+
+    missing = "needs a depth head for this model: --depth FILE"
+    assert found() == (None, missing)
+    small.depth_head(shipped, model)
+    head, reason = found()
+    assert head is not None and head.model.hash == model.hash and reason == ""
+    assert found(config=None) == (None, missing), "an index has no true depth"
+    small.depth_head(shipped, model, scene_model="older")
+    head, reason = found()
+    assert head is None and reason.startswith(missing) and "is a depth head for model 'older'" in reason

@@ -14,7 +14,7 @@ from training.cases import Case
 from training.extras import Extras, LeftOut
 from training.measures.availability import UnavailableError, require_hub_file, require_module
 from training.measures.calibration import calibration, prediction_error_factor, rank_correlation
-from training.measures.depth import depth_errors
+from training.measures.depth import align_inverse, best_constant, depth_errors
 from training.measures.flicker import flicker, second_difference
 from training.measures.perceptual import FrechetDistance, Lpips
 from training.measures.pose_estimators import PoseEstimate, SiftEstimator, VggtEstimator, choose_estimator
@@ -206,6 +206,28 @@ def test_small_pictures_have_no_estimator_and_the_reason_names_what_is_missing()
 
 
 # Depth, time, uncertainty
+
+
+def test_relative_depth_is_aligned_by_a_factor_and_an_offset_of_its_inverse():
+    truth = torch.rand(2, 6, 6, generator=torch.Generator().manual_seed(0)) + 0.5
+    given = 1 / (torch.tensor([3.0, 0.2]).view(2, 1, 1) / truth + torch.tensor([1.0, 5.0]).view(2, 1, 1))
+    holes = truth.clone()
+    holes[:, 0] = 0
+    for known in (truth, holes):
+        torch.testing.assert_close(align_inverse(given, known), truth, rtol=1e-3, atol=0)
+    flat = align_inverse(torch.ones_like(truth), truth)
+    assert flat.isfinite().all() and torch.allclose(1 / flat, (1 / truth).mean((1, 2), keepdim=True), rtol=1e-4)
+
+
+def test_no_constant_depth_is_better_than_the_best_one():
+    truth = torch.rand(1, 9, 9, generator=torch.Generator().manual_seed(1)) * 5 + 0.2
+    truth[0, 0, 0] = 0
+    error = float(depth_errors(best_constant(truth).expand_as(truth), truth).abs_rel)
+    others = [
+        float(depth_errors(torch.full_like(truth, d), truth).abs_rel) for d in torch.linspace(0.2, 5.2, 300).tolist()
+    ]
+    assert error <= min(others) + 1e-9
+    assert error < float(depth_errors(truth.median().expand_as(truth), truth).abs_rel)
 
 
 def test_depth_errors_by_hand():

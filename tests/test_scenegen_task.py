@@ -10,19 +10,16 @@ from scenetok_core.generation import conditioning_rays
 from scenetok_core.models.compressor import Posterior
 from scenetok_core.types import Views
 from tests import small
+from tests.fitting import RATE, SEED, assert_losses_reach_every_weight, fit, fresh, generator
 from training.config import DataConfig, OptimConfig, RunConfig
 from training.data.rooms import RoomsConfig
 from training.state import list_states
 from training.tasks.scenegen import SceneGenTask, SceneGenTaskConfig, SceneGenTrainConfig
-from training.tasks.shared import pictures_of
+from training.tasks.shared import pictures_of, scene_of
 from training.trainer import Trainer
 
-WALK, CONTEXT, PATH, SCENES, SEED = 8, 4, 3, 3, 7
-STEPS, RATE, MANY = 40, 5e-3, 300
-
-
-def generator(seed=SEED):
-    return torch.Generator().manual_seed(seed)
+WALK, CONTEXT, PATH, SCENES = 8, 4, 3, 3
+STEPS, MANY = 40, 300
 
 
 @pytest.fixture(scope="module")
@@ -50,29 +47,6 @@ def task(scene_checkpoint):
 @pytest.fixture(scope="module")
 def batch(task):
     return task.dataset(torch.device("cpu")).batch(SEED, SCENES)
-
-
-def fresh(task):
-    with torch.random.fork_rng():
-        torch.manual_seed(SEED)
-        return task.build()
-
-
-def fit(task, batch, steps=STEPS):
-    """A model after `steps` on one batch with the same draws, and its losses."""
-    model, history = fresh(task), []
-    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE)
-    for _ in range(steps):
-        losses, _ = task.loss(model, batch, generator(), 0.0)
-        optimizer.zero_grad()
-        losses.mean().backward()
-        optimizer.step()
-        history.append(float(losses.detach().mean()))
-    return model, history
-
-
-def scene_of(cameras, index):
-    return cameras.replace(c2w=cameras.c2w[index], K=cameras.K[index])
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -176,17 +150,7 @@ def test_the_right_velocity_has_no_loss(task, batch):
 
 
 def test_losses_reach_every_weight_and_depend_on_the_generator_alone(task, batch):
-    model, _ = fit(task, batch, steps=3)
-    torch.manual_seed(0)
-    first, _ = task.loss(model, batch, generator(1), 0.0)
-    torch.manual_seed(1)
-    again, _ = task.loss(model, batch, generator(1), 0.0)
-    other, _ = task.loss(model, batch, generator(2), 0.0)
-    assert torch.equal(first, again) and not torch.equal(first, other)
-    assert first.shape == (SCENES,)
-    model.zero_grad()
-    first.mean().backward()
-    assert [name for name, weight in model.named_parameters() if weight.grad is None or not weight.grad.any()] == []
+    assert_losses_reach_every_weight(task, batch)
 
 
 def test_a_run_ends_in_a_checkpoint_that_draws_scenes(scene_checkpoint, tmp_path):
@@ -215,7 +179,7 @@ def test_a_run_ends_in_a_checkpoint_that_draws_scenes(scene_checkpoint, tmp_path
 
 
 def test_one_batch_is_overfitted(task, batch):
-    _, history = fit(task, batch)
+    _, history = fit(task, batch, STEPS)
     assert history[-1] < 0.8 * history[0]
 
 

@@ -13,7 +13,7 @@ from scenetok_core.presets import PRESETS
 from tests import small
 from training.finetune import start_from
 from training.optim import rate_share
-from training.tasks import build_task, load_config
+from training.tasks import DepthTask, build_task, load_config
 from training.tasks.shared import FlowTaskConfig
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -60,6 +60,15 @@ def test_the_small_generator_fits_the_shipped_model_and_its_size_is_the_one_told
     task = build_task(load_config(CONFIGS["scenegen_tiny"]))
     weights = sum(weight.numel() for weight in task.build().parameters())
     assert weights == pytest.approx(7.6e6, rel=0.01)
+    assert list(task.frozen) == ["scene_model"]
+
+
+def test_the_small_depth_head_fits_the_shipped_model_and_is_small(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    task = build_task(load_config(CONFIGS["depth_tiny"]))
+    assert isinstance(task, DepthTask)
+    head, decoder = (sum(w.numel() for w in part.parameters()) for part in (task.build(), task.scene.networks.denoiser))
+    assert head < 0.25 * decoder
     assert list(task.frozen) == ["scene_model"]
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from scenetok_core.configs import ModelConfig, require, to_dict
+from scenetok_core.configs import StoredConfig, require, to_dict
 from training.data.rooms import RoomsConfig
 from training.data.source import VideoDataConfig
 
@@ -151,7 +151,7 @@ class TrainConfig:
     """A complete run; every task has its own class, in which `model` and `task` have the types that it needs."""
 
     run: RunConfig
-    model: ModelConfig
+    model: StoredConfig
     optim: OptimConfig = field(default_factory=OptimConfig)
     data: DataConfig = field(default_factory=DataConfig)
     task: TaskConfig = field(default_factory=TaskConfig)

@@ -18,6 +18,7 @@ from pathlib import Path
 if not __package__:  # run as a script: sys.path[0] is this folder, the packages lie one above
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from scenetok_core.depth import DepthHead
 from scenetok_core.files import replacing
 from scenetok_core.generation import SceneGenerator
 from scenetok_core.pipeline import SceneTok
@@ -29,7 +30,9 @@ from training.indexed import IndexBenchmark, read_index
 from training.protocol import PROTOCOLS, RoomsBenchmark
 from training.report import left_out_list, markdown, table
 
-DEFAULT_CHECKPOINT = Path(__file__).resolve().parents[1] / "checkpoints" / "scenetok-tiny.safetensors"
+SHIPPED = Path(__file__).resolve().parents[1] / "checkpoints"
+DEFAULT_CHECKPOINT = SHIPPED / "scenetok-tiny.safetensors"
+DEFAULT_DEPTH_HEAD = SHIPPED / "depth-tiny.safetensors"
 
 
 def _benchmark(options: argparse.Namespace, model: SceneTok) -> Benchmark:
@@ -43,6 +46,19 @@ def _benchmark(options: argparse.Namespace, model: SceneTok) -> Benchmark:
     return RoomsBenchmark(protocol, protocol.rooms(side, model.config.context_views))
 
 
+def _depth_head(options: argparse.Namespace, model: SceneTok) -> tuple[DepthHead | None, str]:
+    """The head that was asked for, else in rooms the shipped one where it fits, or why there is none."""
+    missing = "needs a depth head for this model: --depth FILE"
+    if options.depth is not None:
+        return DepthHead.load(options.depth, model), ""
+    if options.config is None or not DEFAULT_DEPTH_HEAD.is_file():
+        return None, missing
+    try:
+        return DepthHead.load(DEFAULT_DEPTH_HEAD, model), ""
+    except ValueError as error:  # another model, or a newer one, whose head is not trained yet
+        return None, f"{missing} ({error})"
+
+
 def _run(options: argparse.Namespace) -> None:
     if (options.index is None) != (options.data is None):
         raise ValueError("--index and --data belong together: which frames of which scenes, and the folder they are in")
@@ -53,9 +69,12 @@ def _run(options: argparse.Namespace) -> None:
     model = SceneTok.load(options.checkpoint, device=options.device)
     benchmark = _benchmark(options, model)
     generator = options.generator and SceneGenerator.load(options.generator, device=options.device)
+    depth_head, no_depth = _depth_head(options, model)
     settings = Settings(generator_views=options.generator_views)
     began = time.perf_counter()
-    evaluation = evaluate(model, benchmark, settings, generator, progress=True)
+    evaluation = evaluate(model, benchmark, settings, generator, depth_head, progress=True)
+    if depth_head is None:
+        evaluation.left_out["depth"] = no_depth
     figures = {**evaluation.figures(), "seconds_in_all": time.perf_counter() - began}
     missing = (evaluation.left_out, benchmark.left_out())
     print(f"{table(figures)}\n\n{left_out_list(*missing)}")
@@ -83,6 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--checkpoint", default=DEFAULT_CHECKPOINT, help="model to measure (default: the shipped one)")
     parser.add_argument("--generator", help="scene generator for that model: measures the scenes it draws as well")
     parser.add_argument("--generator-views", type=int, default=1, help="first inputs it is given (default 1)")
+    parser.add_argument("--depth", help="depth head for that model (default: the shipped one, where it fits)")
     parser.add_argument("--scenes", type=int, help="number of scenes (default: the protocol's)")
     parser.add_argument("--sheet", help="picture file for inputs, truth and renderings of a few scenes")
     parser.add_argument("--device", default="cpu", help="torch device of the model (default cpu)")

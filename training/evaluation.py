@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from scenetok_core.baselines import nearest_view, thumbnail
+from scenetok_core.depth import DepthHead
 from scenetok_core.generation import SceneGenerator
 from scenetok_core.metrics import psnr
 from scenetok_core.pipeline import SceneTok
@@ -21,6 +22,7 @@ from scenetok_core.subsets import keep_tokens, random_tokens
 from scenetok_core.types import Cameras, SceneTokens, Views
 from scenetok_core.uncertainty import render_uncertainty
 from training.cases import Benchmark, Case, Fingerprint
+from training.depth_evaluation import DepthEvaluation
 from training.extras import Extras, LeftOut, auc_figures
 from training.measures.calibration import Calibration, calibration, prediction_error_factor, rank_correlation
 from training.measures.flicker import flicker, second_difference
@@ -61,6 +63,7 @@ class Evaluation:
     benchmark: Benchmark
     settings: Settings = field(default_factory=Settings)
     generator: SceneGenerator | None = None  # draws scenes that the model renders
+    depth_head: DepthHead | None = None
     scores: Scores = field(default_factory=Scores)
     seconds: dict[str, list[float]] = field(default_factory=dict)
     differences: dict[str, float] = field(default_factory=dict)
@@ -72,7 +75,9 @@ class Evaluation:
     _fingerprint: Fingerprint = field(default_factory=Fingerprint)
 
     def __post_init__(self) -> None:
-        self.left_out["depth"] = "the model renders none"
+        self.depth = self.depth_head and DepthEvaluation(self.depth_head)
+        if self.depth is None:
+            self.left_out["depth"] = "needs a depth head for this model"
         if self.generator is None:
             self.left_out["gFID"] = "needs a scene generator: --generator FILE"
         methods = OURS if self.generator is None else (*OURS, GENERATED)
@@ -97,11 +102,12 @@ class Evaluation:
         swept = self._sweep(tokens, case, ours["posterior_mean"])
         self._follow(case, {**baselines, **ours})
         self._extras.add(self.scores, case, ours, baselines)
+        depth_rows = self._measure_depth(tokens, case, index)
         if index < settings.sheet_cases:
             shown = {name: baselines[name] for name in ("nearest", "warp") if name in baselines}
             self._show(case, {**ours, **shown})
             shares = " ".join(f"{share:.0%}" for share in settings.sweep)
-            self.rows.append((f"mean from\n{shares}", swept))
+            self.rows += [(f"mean from\n{shares}", swept), *depth_rows]
         self._examine(index, tokens, case, ours["posterior_mean"])
 
     def _examine(self, index: int, tokens: SceneTokens, case: Case, mean: Tensor) -> None:
@@ -209,6 +215,16 @@ class Evaluation:
         for method, steps in zip(OURS, (1, None), strict=True):
             frames = self._render(tokens, case, steps, path.cameras)
             self.scores.add(f"{method}_flicker", torch.tensor([flicker(frames, path.rgb)]))
+        if self.depth is not None:
+            self.depth.add_path(tokens, case, path)
+
+    def _measure_depth(self, tokens: SceneTokens, case: Case, index: int) -> list[tuple[str, Tensor]]:
+        """Rows for the contact sheet, none without a head."""
+        if self.depth is None:
+            return []
+        settings = self.settings
+        samples = settings.spread_samples if index < settings.spread_cases else 0
+        return self.depth.add(tokens, case, samples=samples, targets=settings.spread_targets)
 
     def _render_elsewhere(self, tokens: SceneTokens, case: Case, path: Views | None) -> None:
         """Another scene's path in this one, beside the nearest inputs, which do not follow it."""
@@ -262,6 +278,7 @@ class Evaluation:
             **self._uncertainty_figures(),
             **self._flicker_figures(),
             **self._elsewhere_figures(),
+            **(self.depth.figures(self.left_out) if self.depth else {}),
             **self._generator_figures(),
             "seconds_per_encode": statistics.median(self.seconds["encode"]),
             **{f"seconds_per_frame_{method}": statistics.median(self.seconds[method]) for method in OURS},
@@ -339,10 +356,11 @@ def evaluate(
     benchmark: Benchmark,
     settings: Settings | None = None,
     generator: SceneGenerator | None = None,
+    depth_head: DepthHead | None = None,
     progress: bool = False,
 ) -> Evaluation:
-    """Measure a model, and the scenes that a generator draws for it, on all cases of a benchmark."""
-    evaluation = Evaluation(model, benchmark, settings or Settings(), generator)
+    """Measure a model, the scenes that a generator draws for it and a head's depth, on all cases of a benchmark."""
+    evaluation = Evaluation(model, benchmark, settings or Settings(), generator, depth_head)
     for case in tqdm(benchmark.cases(), desc="evaluate", unit="scene", total=len(benchmark), disable=not progress):
         evaluation.measure(case)
     return evaluation

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from scenetok_core.checkpoints import load_checkpoint
-from scenetok_core.configs import ModelConfig, SceneGenConfig, SceneTokConfig
+from scenetok_core.configs import StoredConfig
 from scenetok_core.weights import check_shapes
 
 logger = logging.getLogger("training")
@@ -23,7 +23,7 @@ _QUERY_NOISE = 0.5  # of the saved queries' standard deviation; equal queries wo
 
 
 @torch.no_grad()
-def start_from(path: Path, model: nn.Module, config: ModelConfig, differs: tuple[str, ...] = ()) -> None:
+def start_from(path: Path, model: nn.Module, config: StoredConfig, differs: tuple[str, ...] = ()) -> None:
     """Give `model` the weights of a checkpoint.
 
     Args:
@@ -37,10 +37,7 @@ def start_from(path: Path, model: nn.Module, config: ModelConfig, differs: tuple
     Raises:
         ValueError: not such a checkpoint, or its networks differ in other settings; the message names them.
     """
-    if isinstance(config, SceneGenConfig):
-        state, saved, _ = load_checkpoint(path, SceneGenConfig)
-    else:
-        state, saved, _ = load_checkpoint(path, SceneTokConfig)
+    state, saved, _ = load_checkpoint(path, type(config))
     before, now = (dict(_network_settings(part)) for part in (saved, config))
     unknown = sorted(set(differs) - set(now))
     if unknown:
@@ -76,7 +73,7 @@ def _spread_queries(fresh: Tensor, saved: Tensor) -> list[str]:
     return [_QUERIES]
 
 
-def _network_settings(config: ModelConfig) -> Iterator[tuple[str, Any]]:
+def _network_settings(config: StoredConfig) -> Iterator[tuple[str, Any]]:
     for section in ("compressor", "decoder", "generator"):
         network = getattr(config, section, None)
         settings: Mapping[str, Any] = {} if network is None else dataclasses.asdict(network)

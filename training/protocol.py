@@ -210,8 +210,12 @@ class RoomsBenchmark:
         inputs, targets, tolerance = scene.inputs, scene.targets, self.protocol.depth_tolerance
         reprojection = reproject(targets.cameras, scene.target_depth, inputs.cameras, scene.input_depth)
 
+        def seen(cameras: Cameras) -> tuple[Tensor, Tensor]:
+            rgb, depth = self.rooms.render(scene.room, cameras.replace(c2w=cameras.c2w[None], K=cameras.K[None]))
+            return rgb[0], depth[0]
+
         def world(cameras: Cameras) -> Tensor:
-            return self.rooms.render(scene.room, cameras.replace(c2w=cameras.c2w[None], K=cameras.K[None]))[0][0]
+            return seen(cameras)[0]
 
         def path() -> Views:
             cameras = follow(inputs.cameras, _PATH_FRAMES, smoothing=_PATH_SMOOTHING)
@@ -235,6 +239,7 @@ class RoomsBenchmark:
             baselines={"warp": warp(inputs, targets.cameras, reprojection, tolerance)},
             seen_by=lambda views: reprojection.visible(tolerance, views),
             world=world,
+            depth=lambda cameras: seen(cameras)[1],
             path=path,
             elsewhere=None if walk is None else elsewhere,
         )

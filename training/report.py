@@ -26,6 +26,12 @@ _WHERE_MEASURED = {
     "ATE_t": ("ate_translation", ".3f"),
 }
 
+_DEPTH = {
+    "AbsRel": ("depth_abs_rel", ".3f"),
+    "delta < 1.25": ("depth_delta", ".3f"),
+    "flicker": ("depth_flicker", ".4f"),
+}
+
 
 def table(figures: Figures) -> str:
     """The methods as a Markdown table, and the other figures as a list."""
@@ -40,8 +46,24 @@ def table(figures: Figures) -> str:
         keys = [(f"{method}_{measure}", form) for measure, form in columns.values()]
         rows.append([_words(method), *[format(figures[key], form) if key in figures else "" for key, form in keys]])
     shown = {f"{method}_{measure}" for method in methods for measure, _ in columns.values()} | {"left_out"}
+    depth, found = _depth_table(figures)
+    shown |= found
     rest = [f"- {_words(name)}: {_readable(value)}" for name, value in figures.items() if name not in shown]
-    return "\n".join([_rows(["", *columns], rows), "", *rest])
+    return "\n".join([_rows(["", *columns], rows), "", *depth, *rest])
+
+
+def _depth_table(figures: Figures) -> tuple[list[str], set[str]]:
+    """Lines of the table of depth, none where it was not measured, and the names of its figures."""
+    methods = [name.removesuffix("_depth_delta") for name in figures if name.endswith("_depth_delta")]
+    if not methods:
+        return [], set()
+    names = {method: [f"{method}_{measure}" for measure, _ in _DEPTH.values()] for method in methods}
+    forms = [form for _, form in _DEPTH.values()]
+    rows = [
+        [_words(method), *(format(figures[n], f) if n in figures else "" for n, f in zip(keys, forms, strict=True))]
+        for method, keys in names.items()
+    ]
+    return [_rows(["depth", *_DEPTH], rows), ""], {name for keys in names.values() for name in keys}
 
 
 def left_out_list(left_out: Mapping[str, str], scenes: Mapping[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""`render`: scene tokens + camera path -> video."""
+"""`render`: scene tokens + camera path -> video, of colour or of depth."""
 
 from __future__ import annotations
 
@@ -10,15 +10,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from ..checkpoints import load_scene
 from ..configs import SolverName, TemporalTiles, convert
+from ..depth import DepthHead, colour_depth
+from ..files import replacing
 from ..trajectories import PRESETS, make_trajectory, preset_options
 from ..video import write_video
 from .common import add_model, bar, check_output, open_model, writing
 
 _VIDEOS = (".mp4",)
+_ARRAYS = (".npz",)  # of depth
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,34 +48,53 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="decode a long video in overlapping pieces (default auto: only where memory is short)",
     )
     parser.add_argument("--seed", type=int, default=0, help="noise seed (default 0)")
+    parser.add_argument(
+        "--depth",
+        metavar="HEAD",
+        help="render depth by this head of the model: as colours, or with --out FILE.npz its values (array `depths` "
+        "[frames, height, width] in units of the cameras)",
+    )
     parser.add_argument("--fps", type=float, default=24.0, help="frames per second of the video (default 24)")
-    parser.add_argument("--out", required=True, type=Path, help="video file to write (.mp4)")
+    parser.add_argument("--out", required=True, type=Path, help="file to write (.mp4; of depth also .npz)")
     add_model(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Render a scene along a path and write the video."""
-    check_output(arguments.out, _VIDEOS)
+    """Render a scene along a path and write the video, or the values of its depth."""
+    check_output(arguments.out, _VIDEOS if arguments.depth is None else (*_VIDEOS, *_ARRAYS))
+    if arguments.depth is not None and arguments.guidance is not None:
+        raise ValueError("--guidance is not used with --depth: depth heads are trained with tokens only")
     options = _path_options(arguments.trajectory, arguments.set)
     scene = load_scene(arguments.scene)
     cameras = make_trajectory(arguments.trajectory, scene.cameras, arguments.frames, **options)
     model = open_model(arguments)
+    head = None if arguments.depth is None else DepthHead.load(arguments.depth, model)
     began = time.perf_counter()
     with bar("render") as progress:
-        frames = model.render(
+        render = model.render if head is None else head.render
+        options = {} if head is not None else {"guidance": arguments.guidance}
+        frames = render(
             scene,
             cameras,
             steps=arguments.steps,
-            guidance=arguments.guidance,
             solver=arguments.solver,
             temporal_tiles=arguments.temporal_tiles,
             generator=torch.Generator().manual_seed(arguments.seed),
             progress=progress,
+            **options,
         )
     with writing(arguments.out):
-        write_video(arguments.out, frames, fps=arguments.fps)
+        if arguments.out.suffix.lower() in _ARRAYS:
+            _write_array(arguments.out, frames)
+        else:
+            write_video(arguments.out, frames if head is None else colour_depth(frames), fps=arguments.fps)
     height, width = frames.shape[-2:]
     print(f"{arguments.out}: {len(frames)} frames {width}x{height} in {time.perf_counter() - began:.1f} s")
+
+
+def _write_array(path: Path, depth: Tensor) -> None:
+    with replacing(path) as partial, partial.open("wb") as file:
+        np.savez_compressed(file, depths=depth[:, 0].numpy())
 
 
 def _path_options(preset: str, settings: Sequence[str]) -> dict[str, Any]:

@@ -25,7 +25,9 @@ class Frames:
     cameras: Cameras  # c2w [B, T, 4, 4], K [B, T, 3, 3] of these pictures
     rgb: Tensor | None = None  # [B, T, 3, H, W] in [0, 1]
     latents: Tensor | None = None  # [B, L, C, h, w], normalised
-    depth: Tensor | None = None  # [B, T, H, W] along the camera's z axis, in the cameras' units; 0 where unknown
+    # [B, T, H, W] along the camera's z axis, in the cameras' units; 0 where unknown. Of relative estimates: one over an
+    # inverse depth with a factor and an offset that are unknown and the same in all frames.
+    depth: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.rgb is None and self.latents is None:
@@ -77,18 +79,25 @@ class SceneViews:
     target_cameras: Cameras  # [T]
     reference: int
     name: str
+    target_depth: Tensor | None = None  # [T, H, W], as that of `Frames`
 
 
 def collate(scenes: Sequence[SceneViews], *, encoded: bool, held_out: bool = False) -> Batch:
     """The batch of some scenes with equal numbers of views, as pictures or, `encoded`, as latents."""
 
-    def frames(content: list[Tensor], cameras: list[Cameras]) -> Frames:
+    def frames(content: list[Tensor], cameras: list[Cameras], depth: Tensor | None = None) -> Frames:
         stacked = torch.stack(content)
-        return Frames(_stack(cameras), **{"latents" if encoded else "rgb": stacked})
+        return Frames(_stack(cameras), **{"latents" if encoded else "rgb": stacked}, depth=depth)
+
+    depths = [scene.target_depth for scene in scenes if scene.target_depth is not None]
 
     return Batch(
         context=frames([scene.context for scene in scenes], [scene.context_cameras for scene in scenes]),
-        target=frames([scene.target for scene in scenes], [scene.target_cameras for scene in scenes]),
+        target=frames(
+            [scene.target for scene in scenes],
+            [scene.target_cameras for scene in scenes],
+            torch.stack(depths) if len(depths) == len(scenes) else None,
+        ),
         reference=torch.tensor([scene.reference for scene in scenes]),
         names=tuple(scene.name for scene in scenes),
         held_out=held_out,

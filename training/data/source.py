@@ -12,7 +12,7 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Literal
@@ -22,6 +22,7 @@ import torch
 from scenetok_core.autoencoders import latent_spec
 from scenetok_core.configs import require
 from training.data.batch import Batch, SceneViews, collate
+from training.data.depths import DepthDataConfig, DepthFolder
 from training.data.dl3dv import is_dl3dv, open_dl3dv
 from training.data.latents import LatentKind, PreparedVideos
 from training.data.loader import HELD_OUT_SEEDS
@@ -50,6 +51,7 @@ class VideoDataConfig:
     workers: int = 1  # threads that read scenes
     views: ViewsConfig = field(default_factory=ViewsConfig)
     held_out: int = 0  # scenes never trained on, for sample sheets: those whose names have the smallest hashes
+    depth: DepthDataConfig | None = None  # depth of the targets, for tasks that learn it
 
     def __post_init__(self) -> None:
         require(bool(self.root), "data.root must name a folder")
@@ -117,6 +119,7 @@ class VideoSource:
             f"data.videos.held_out = {config.held_out} leaves none of the {len(self.held_out)} scenes in {config.root} "
             "to train on; lower it, or set 0 to see training scenes on sheets",
         )
+        self._depth = config.depth and DepthFolder(config.depth)
         self._warned: set[str] = set()
         self._pool = ThreadPoolExecutor(config.workers, "videos")
 
@@ -187,8 +190,13 @@ class VideoSource:
         groups = len(video.cameras) // self._target.group_frames if latents is None else latents.groups
         choice = draw_views(video.cameras, groups, self._target, self.config.views, progress, generator)
         if latents is None:
-            return self._of_pictures(video, choice, mirrored)
-        return self._of_latents(video, latents, choice, mirrored)
+            scene = self._of_pictures(video, choice, mirrored)
+        else:
+            scene = self._of_latents(video, latents, choice, mirrored)
+        if self._depth is None:
+            return scene
+        depth = self._depth.read(video, choice.target, self.config.image_size)
+        return replace(scene, target_depth=depth.flip(-1) if mirrored else depth)
 
     def _of_pictures(self, video: PosedVideo, choice: ViewChoice, mirrored: bool) -> SceneViews:
         wanted = sorted({*choice.context, *choice.target})

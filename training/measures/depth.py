@@ -46,3 +46,41 @@ def _errors(depth: Tensor, truth: Tensor, median_scaling: bool) -> tuple[float, 
         depth = depth * (truth.median() / depth.median())
     ratio = torch.maximum(depth / truth, truth / depth)
     return float(((depth - truth).abs() / truth).mean()), float((ratio < _INLIER).double().mean())
+
+
+def best_constant(truth: Tensor) -> Tensor:
+    """The one depth with the least relative error for all pixels of `truth`, their median weighted by inverse depth.
+
+    Args:
+        truth: any shape; depths that are not positive or not finite do not count, but one must.
+    """
+    known = truth[truth.isfinite() & (truth > 0)].sort().values
+    weights = (1 / known.double()).cumsum(0)
+    return known[int(torch.searchsorted(weights, weights[-1] / 2))]
+
+
+def align_inverse(depth: Tensor, truth: Tensor) -> Tensor:
+    """Depth whose inverse fits the truth's best, map by map, after a factor and an offset (least squares).
+
+    For models that know inverse depth up to these, as published for MiDaS (Ranftl et al. 2020).
+
+    Args:
+        depth: [N, H, W], positive.
+        truth: [N, H, W]; pixels whose true depth is not positive or not finite do not count.
+
+    Returns:
+        [N, H, W]; inverse depth that falls below a thousandth of the truth's median is raised to that.
+    """
+    return torch.stack([_aligned(*maps) for maps in zip(depth, truth, strict=True)])
+
+
+def _aligned(depth: Tensor, truth: Tensor) -> Tensor:
+    known = truth.isfinite() & (truth > 0)
+    if not bool(known.any()):
+        return depth
+    inverse, wanted = 1 / depth.double(), 1 / truth[known].double()
+    given = inverse[known]
+    spread = (given - given.mean()).square().mean()
+    factor = ((given - given.mean()) * wanted).mean() / spread if spread > 0 else torch.zeros_like(spread)
+    fitted = wanted.mean() + factor * (inverse - given.mean())
+    return (1 / fitted.clamp_min(1e-3 * float(wanted.median()))).to(depth.dtype)

@@ -9,10 +9,11 @@ from typing import Any, Protocol
 from scenetok_core.configs import from_dict, require
 from training.config import TrainConfig, read_settings
 from training.tasks.base import Task
+from training.tasks.depth import DepthTask
 from training.tasks.scenegen import SceneGenTask
 from training.tasks.scenetok import SceneTokTask
 
-__all__ = ["TASKS", "SceneGenTask", "SceneTokTask", "Task", "build_task", "load_config"]
+__all__ = ["TASKS", "DepthTask", "SceneGenTask", "SceneTokTask", "Task", "build_task", "load_config"]
 
 
 class _TaskClass(Protocol):
@@ -22,7 +23,8 @@ class _TaskClass(Protocol):
     def __call__(self, config: Any) -> Task: ...
 
 
-TASKS: Mapping[str, _TaskClass] = {"scenetok": SceneTokTask, "scenegen": SceneGenTask}  # by task.kind
+# By task.kind.
+TASKS: Mapping[str, _TaskClass] = {"scenetok": SceneTokTask, "scenegen": SceneGenTask, "depth": DepthTask}
 
 
 def load_config(path: Path | str, overrides: Iterable[str] = ()) -> TrainConfig:

@@ -13,12 +13,11 @@ from torch import Tensor, nn
 
 from scenetok_core.baselines import thumbnail
 from scenetok_core.checkpoints import save_checkpoint
-from scenetok_core.configs import SceneGenConfig, require
+from scenetok_core.configs import SceneGenConfig
 from scenetok_core.flow import interpolate
 from scenetok_core.generation import SceneGenerator, conditioning_rays
 from scenetok_core.metrics import psnr
 from scenetok_core.models.scenegen import GeneratorNetworks
-from scenetok_core.pipeline import SceneTok
 from scenetok_core.sheets import contact_sheet
 from scenetok_core.types import Cameras, SceneTokens, Views
 from training.config import TrainConfig
@@ -32,13 +31,15 @@ from training.tasks.shared import (
     draw_levels,
     latents_of,
     level_logs,
+    load_scene_model,
     move_frozen,
     open_gates,
     pictures_of,
+    require_same,
     require_shares,
+    scene_of,
     scene_rays,
     silence,
-    weight_folders,
     with_chance,
     xavier,
 )
@@ -102,24 +103,17 @@ class SceneGenTask:
         """
         model, checkpoint = config.model, config.task.scene_checkpoint
         self.config = config
-        self.scene = SceneTok.load(checkpoint, folders=weight_folders(config.run.autoencoders, checkpoint))
+        self.scene = load_scene_model(config, checkpoint)
         self.autoencoder = self.scene.context_autoencoder
         self.frozen: Mapping[str, str] = {"scene_model": self.scene.hash}
         scene, compressor = self.scene.config, self.scene.config.compressor
         for name, ours, theirs in (
-            ("model.scene_model", model.scene_model, scene.name),
-            ("model.image_size", model.image_size, scene.image_size),
             ("model.context_autoencoder", model.context_autoencoder, scene.context_autoencoder),
             ("model.generator.tokens", model.generator.tokens, compressor.tokens),
             ("model.generator.token_dim", model.generator.token_dim, compressor.token_dim),
         ):
-            require(ours == theirs, f"{name} is {ours!r}, but {Path(checkpoint).name} has {theirs!r}; set it to that")
+            require_same(name, ours, theirs, Path(checkpoint).name)
         model.check_latents(self.autoencoder.spec)
-        require(
-            config.data.context_views <= scene.context_views,
-            f"data.context_views {config.data.context_views} is more than the {scene.context_views} that "
-            f"{Path(checkpoint).name} takes",
-        )
 
     def build(self) -> GeneratorNetworks:
         """Fresh networks: Xavier weights, residual branches open (gates 1), modulation and output at zero."""
@@ -211,8 +205,8 @@ class SceneGenTask:
         scale = self.config.task.scene_scale
         rows: list[tuple[str, Tensor]] = []
         for i, view in enumerate(views):
-            seen, path = _scene(chosen.context.cameras, i), _scene(chosen.target.cameras, i)
-            anchors = _scene(self._path(chosen).cameras, i)
+            seen, path = scene_of(chosen.context.cameras, i), scene_of(chosen.target.cameras, i)
+            anchors = scene_of(self._path(chosen).cameras, i)
             first = Views(inputs[i, [view]], seen[[view]])
             drawn = [
                 drawer.generate(first, anchors, self.scene, scale=scale, generator=torch.Generator().manual_seed(seed))
@@ -241,7 +235,3 @@ class SceneGenTask:
     def export(self, path: Path, state: dict[str, Tensor], metadata: dict[str, str]) -> None:
         """Write an inference checkpoint that `SceneGenerator.load` and the nodes take, beside the frozen model's."""
         save_checkpoint(path, state, self.config.model, metadata | {"scene_model_hash": self.scene.hash})
-
-
-def _scene(cameras: Cameras, index: int) -> Cameras:
-    return cameras.replace(c2w=cameras.c2w[index], K=cameras.K[index])

@@ -14,7 +14,6 @@ from PIL import Image
 from torch import Tensor, nn
 
 from scenetok_core.autoencoders import Autoencoder
-from scenetok_core.camera import camera_extents, scale_to
 from scenetok_core.checkpoints import save_checkpoint
 from scenetok_core.configs import SceneTokConfig, require
 from scenetok_core.flow import interpolate, to_clean
@@ -32,8 +31,10 @@ from training.data.rooms import RoomBatch
 from training.dataset import build_dataset
 from training.tasks.shared import (
     FlowTaskConfig,
-    draw_factors,
+    check_groups,
+    choose_frames,
     draw_levels,
+    flow_errors,
     latents_of,
     level_logs,
     move_frozen,
@@ -45,7 +46,7 @@ from training.tasks.shared import (
     with_chance,
     xavier,
 )
-from training.tasks.views import choose_run, choose_views, pick
+from training.tasks.views import choose_example
 
 _GRADIENT_SCALES = 2
 _CROSS_ATTENTION_GAIN = 4.0  # of the queries at the start
@@ -169,12 +170,7 @@ class SceneTokTask:
         self.context_autoencoder = autoencoders[model.context_autoencoder]
         self.target_autoencoder = autoencoders[model.target_autoencoder]
         model.check_latents(self.context_autoencoder.spec, self.target_autoencoder.spec)
-        group = self.target_autoencoder.spec.group_frames
-        require(
-            config.data.target_views % group == 0,
-            f"data.target_views {config.data.target_views} must be a multiple of {group}: {model.target_autoencoder!r} "
-            f"makes latents of groups of {group} frames",
-        )
+        check_groups(config, model.target_autoencoder, self.target_autoencoder.spec)
 
     def build(self) -> Networks:
         """Fresh networks: Xavier weights, residual branches open (gates 1), modulation and output at zero.
@@ -208,32 +204,18 @@ class SceneTokTask:
         Runs of consecutive frames lie anywhere on the walk, whatever `far` says.
         """
         data, group = self.config.data, self.target_autoencoder.spec.group_frames
-        strays = data.rooms.strays
-        walk, copies = batch.rgb.shape[1] - strays, max(1, data.context_views // context)
+        copies = max(1, data.context_views // context)
         rows = torch.arange(len(batch.rgb), device=batch.rgb.device).repeat_interleave(copies)
-        count, most = len(rows), max(1, data.target_views // copies // group) * group
-        in_runs = group > 1
-        singles = 0 if in_runs else most
-        far = far and not in_runs
-        inputs, targets = choose_views(walk, strays, context, singles, far=far, scenes=count, generator=generator)
-        if in_runs:
-            targets = choose_run(walk, most, scenes=count, generator=generator)
-        return pick(batch, rows, inputs, targets)
+        most = max(1, data.target_views // copies // group) * group
+        return choose_example(
+            batch, rows, data.rooms.strays, context, most, in_runs=group > 1, far=far, generator=generator
+        )
 
     def frame(self, batch: Batch, generator: torch.Generator, *, jitter: bool) -> Example:
         """Bring the cameras into the scenes' frames, and encode what is not encoded yet."""
         task, model = self.config.task, self.config.model
         given, asked = batch.context.cameras, batch.target.cameras
-        device, (count, context) = given.c2w.device, given.c2w.shape[:2]
-        views = torch.randint(context, (count,), generator=generator, device=device)
-        if task.reference == "middle":
-            views = torch.full_like(views, context // 2)
-        elif batch.reference is not None:
-            views = batch.reference
-        reference = given.c2w[torch.arange(count, device=device), views]
-        scale = draw_factors(task, count, generator, jitter=jitter)
-        if task.scene_scale == "auto":
-            scale = scale_to(camera_extents(given.centers).float(), model.scene_extent) * scale
+        reference, scale = choose_frames(task, batch, model.scene_extent, generator, jitter=jitter)
         target_rays = scene_rays(asked, reference, scale, model.target_focal, model.decoder.ray_map)
         return Example(
             context=latents_of(batch.context, self.context_autoencoder),
@@ -304,9 +286,7 @@ class SceneTokTask:
         out, posterior = model(example.context, rays[0], noisy, t, rays[1], choose_tokens, seen)
         out, kind = out.float(), self.config.model.decoder.prediction
         clean = to_clean(out, kind, noisy, level)
-        goal = example.target if kind == "x" else noise - example.target
-        weight = level.square().reciprocal().clamp(max=task.loss_weight_cap) if kind == "x" else torch.ones_like(level)
-        squared = weight * (out - goal).square()
+        squared = flow_errors(out, kind, example.target, noise, level, task.loss_weight_cap)
         losses = squared.flatten(1).mean(1)
         if task.gradient_weight:
             losses = losses + task.gradient_weight * self._gradient_loss(clean, example.target)

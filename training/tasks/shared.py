@@ -10,14 +10,15 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from scenetok_core.autoencoders import Autoencoder
-from scenetok_core.camera import ray_features, scale_focal, to_scene_frame
-from scenetok_core.configs import require
+from scenetok_core.autoencoders import Autoencoder, LatentSpec
+from scenetok_core.camera import camera_extents, ray_features, scale_focal, scale_to, to_scene_frame
+from scenetok_core.configs import DepthConfig, SceneGenConfig, require
 from scenetok_core.flow import shift_time
 from scenetok_core.models.dit import DiT
+from scenetok_core.pipeline import SceneTok
 from scenetok_core.types import Cameras
-from training.config import TaskConfig
-from training.data.batch import Frames
+from training.config import TaskConfig, TrainConfig
+from training.data.batch import Batch, Frames
 
 _LEVEL_BUCKETS = 5  # of equal width over the noise levels in [0, 1)
 
@@ -117,6 +118,40 @@ def silence(trunk: DiT) -> None:
         nn.init.zeros_(parameter)
 
 
+def choose_frames(
+    task: FlowTaskConfig, batch: Batch, extent: float, generator: torch.Generator, *, jitter: bool
+) -> tuple[Tensor, Tensor]:
+    """The frame of every scene: the pose of the input view that becomes the origin [B, 4, 4], and the scale [B].
+
+    `extent` is what scale "auto" brings the extent of the input cameras to.
+    """
+    given = batch.context.cameras
+    device, (count, context) = given.c2w.device, given.c2w.shape[:2]
+    views = torch.randint(context, (count,), generator=generator, device=device)
+    if task.reference == "middle":
+        views = torch.full_like(views, context // 2)
+    elif batch.reference is not None:
+        views = batch.reference
+    scale = draw_factors(task, count, generator, jitter=jitter)
+    if task.scene_scale == "auto":
+        scale = scale_to(camera_extents(given.centers).float(), extent) * scale
+    return given.c2w[torch.arange(count, device=device), views], scale
+
+
+def flow_errors(
+    out: Tensor,  # [B, L, C, h, w] prediction
+    kind: str,  # v or x, what is predicted
+    clean: Tensor,  # [B, L, C, h, w]
+    noise: Tensor,  # [B, L, C, h, w]
+    level: Tensor,  # noise levels, broadcast against these
+    cap: float,
+) -> Tensor:
+    """Squared errors [B, L, C, h, w] of the prediction; those of clean latents are weighted min(1 / t^2, cap)."""
+    if kind == "v":
+        return (out - (noise - clean)).square()
+    return level.square().reciprocal().clamp(max=cap) * (out - clean).square()
+
+
 def scene_rays(
     cameras: Cameras,  # [B, V]
     reference_c2w: Tensor,  # [B, 4, 4]
@@ -127,6 +162,11 @@ def scene_rays(
     """Ray maps [B, V, 6, side, side] in the scene's frame, with focal lengths times `focal`."""
     local = to_scene_frame(cameras, reference_c2w, scale)
     return ray_features(local.c2w, scale_focal(local.K, focal), (side, side))
+
+
+def scene_of(cameras: Cameras, index: int) -> Cameras:
+    """The cameras of one scene of a batch."""
+    return cameras.replace(c2w=cameras.c2w[index], K=cameras.K[index])
 
 
 def move_frozen(parts: Iterable[nn.Module | None], device: torch.device) -> None:
@@ -149,6 +189,40 @@ def latents_of(frames: Frames, autoencoder: Autoencoder) -> Tensor:
 def pictures_of(frames: Frames, autoencoder: Autoencoder) -> Tensor:
     """Pictures [B, T, 3, H, W] in [0, 1], decoded unless they are at hand."""
     return autoencoder.decode(latents_of(frames, autoencoder)) if frames.rgb is None else frames.rgb
+
+
+def load_scene_model(config: TrainConfig, checkpoint: str) -> SceneTok:
+    """The frozen model of a run on its tokens, from `task.scene_checkpoint`.
+
+    Raises:
+        ValueError: no such model, weights of an autoencoder are not found, or it does not fit `config`.
+    """
+    model, name = config.model, Path(checkpoint).name
+    assert isinstance(model, SceneGenConfig | DepthConfig), "these name a scene model"
+    scene = SceneTok.load(checkpoint, folders=weight_folders(config.run.autoencoders, checkpoint))
+    require_same("model.scene_model", model.scene_model, scene.config.name, name)
+    require_same("model.image_size", model.image_size, scene.config.image_size, name)
+    require(
+        config.data.context_views <= scene.config.context_views,
+        f"data.context_views {config.data.context_views} is more than the {scene.config.context_views} that {name} "
+        "takes",
+    )
+    return scene
+
+
+def require_same(setting: str, ours: object, theirs: object, file: str) -> None:
+    """Raise `ValueError` unless a setting is what the frozen model in `file` has."""
+    require(ours == theirs, f"{setting} is {ours!r}, but {file} has {theirs!r}; set it to that")
+
+
+def check_groups(config: TrainConfig, name: str, spec: LatentSpec) -> None:
+    """Raise `ValueError` unless the targets are whole groups of the target autoencoder `name`."""
+    group = spec.group_frames
+    require(
+        config.data.target_views % group == 0,
+        f"data.target_views {config.data.target_views} must be a multiple of {group}: {name!r} makes latents of groups "
+        f"of {group} frames",
+    )
 
 
 def weight_folders(folder: str, *checkpoints: str) -> list[Path]:

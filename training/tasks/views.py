@@ -45,6 +45,29 @@ def choose_run(walk: int, length: int, *, scenes: int, generator: torch.Generato
     return first + torch.arange(length, device=generator.device)
 
 
+def choose_example(
+    batch: RoomBatch,
+    rows: Tensor,  # [n] rooms, each may occur several times
+    strays: int,
+    context: int,
+    targets: int,
+    *,
+    in_runs: bool,
+    far: bool,
+    generator: torch.Generator,
+) -> Batch:
+    """Inputs and targets in rooms; targets are single frames, or `in_runs` consecutive ones from anywhere on the walk.
+
+    Other arguments as `choose_views`; runs lie where they lie, whatever `far` says.
+    """
+    walk, scenes = batch.rgb.shape[1] - strays, len(rows)
+    singles, far = (0, False) if in_runs else (targets, far)
+    inputs, asked = choose_views(walk, strays, context, singles, far=far, scenes=scenes, generator=generator)
+    if in_runs:
+        asked = choose_run(walk, targets, scenes=scenes, generator=generator)
+    return pick(batch, rows, inputs, asked)
+
+
 def pick(
     batch: RoomBatch,
     rows: Tensor,  # [n] rooms, each may occur several times

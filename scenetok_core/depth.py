@@ -1,0 +1,239 @@
+"""Depth from scene tokens: a small head on a SceneTok model that renders inverse depth as pictures (SceneTok, sec. 4).
+
+A picture of depth is grey and lives in the latent space of the model's target autoencoder, like any frame. What its
+brightness means is data of the head (`DepthConfig`), so that rendered depth comes back in units of the input cameras.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .checkpoints import load_checkpoint
+from .configs import DepthConfig, TemporalTiles
+from .models.depth import DepthNetworks
+from .models.networks import Networks
+from .pipeline import SceneTok
+from .sampling import Progress
+from .types import Cameras, SceneTokens, check_shape
+from .uncertainty import heat_map, spread_of_samples
+from .weights import check_shapes
+
+_NEAREST, _FARTHEST = 0.02, 0.98  # quantiles of inverse depth that relative pictures stretch to the whole range
+_SHARE = (0.02, 0.98)  # quantiles of inverse depth between which colours are spread
+# What grows evenly with brightness, from inverse depth, and back.
+_CURVES: Mapping[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+    "inverse": (torch.clone, torch.clone),
+    "log": (torch.log, torch.exp),
+}
+
+
+def is_known(depth: Tensor) -> Tensor:
+    """Where depth is known: positive, not NaN; infinity is known. Same shape, bool."""
+    return depth > 0
+
+
+def depth_pictures(
+    depth: Tensor,  # [B, T, H, W] along the camera's z axis, in input units; 0 where unknown
+    scale: Tensor,  # [B] network units per input unit
+    config: DepthConfig,
+) -> Tensor:
+    """Depth as grey pictures [B, T, 3, H, W] in [0, 1], bright where it is near.
+
+    Depth beyond `near` or `far` is shown as these, unknown depth as `far`. In relative units the inverse depths of a
+    scene are stretched, from their 2nd to their 98th percentile, to the whole range.
+    """
+    check_shape("depth", depth, (len(scale), None, None, None))
+    known, (low, high) = is_known(depth), _range(depth, config)
+    inverse = torch.where(known, 1 / (depth * scale[:, None, None, None].to(depth)), low)
+    if config.units == "relative":
+        inverse = torch.stack(
+            [_stretched(values, there, low, high) for values, there in zip(inverse, known, strict=True)]
+        )
+        inverse = torch.where(known, inverse, low)
+    curve, _ = _CURVES[config.mapping]
+    dark, bright = curve(low), curve(high)
+    shown = (curve(inverse.clamp(low, high)) - dark) / (bright - dark)
+    return shown[:, :, None].expand(-1, -1, 3, -1, -1)
+
+
+def _stretched(inverse: Tensor, known: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Inverse depth of one scene, [...], by an affine map from its usual range to [low, high]."""
+    values = inverse[known]
+    if not len(values):
+        return inverse
+    order = values.sort().values
+    nearest, farthest = (order[round(share * (len(order) - 1))] for share in (_NEAREST, _FARTHEST))
+    return low + (inverse - nearest) / (farthest - nearest).clamp_min(1e-12) * (high - low)
+
+
+def read_depth(
+    pictures: Tensor,  # [T, 3, H, W] in [0, 1]
+    scale: float,
+    config: DepthConfig,
+) -> Tensor:
+    """Depth [T, 1, H, W] of pictures of it, the inverse of `depth_pictures`; `scale` as there.
+
+    In input units, between `near / scale` and `far / scale`. With relative units the inverse of the result is right up
+    to a factor and an offset.
+    """
+    shown = pictures.mean(1, keepdim=True).clamp(0, 1)
+    curve, back = _CURVES[config.mapping]
+    dark, bright = (curve(end) for end in _range(pictures, config))
+    return 1 / (back(dark + shown * (bright - dark)) * scale)
+
+
+def _range(like: Tensor, config: DepthConfig) -> tuple[Tensor, Tensor]:
+    return like.new_tensor(1 / config.far), like.new_tensor(1 / config.near)
+
+
+def colour_depth(
+    depth: Tensor,  # [T, 1, H, W]
+    bounds: tuple[float, float] | None = None,
+) -> Tensor:
+    """Depth as colours [T, 3, H, W] in [0, 1], from dark blue (far) over red to pale yellow (near).
+
+    `bounds` are the nearest and farthest depth that are told apart; None takes those of the frames, without the
+    outermost 2 %.
+    """
+    inverse = 1 / depth[:, 0]
+    if bounds is None:
+        order = inverse.flatten().sort().values
+        low, high = (float(order[round(share * (len(order) - 1))]) for share in _SHARE)
+    else:
+        low, high = 1 / bounds[1], 1 / bounds[0]
+    return heat_map((inverse - low) / max(high - low, 1e-12))
+
+
+@dataclass
+class DepthHead:
+    """A loaded head; `render` leaves the caller's tensors, the scene model and the global random state alone."""
+
+    config: DepthConfig
+    model: SceneTok  # the scene model with the head's decoder instead of its own: renders pictures of depth
+    hash: str
+
+    @classmethod
+    def load(cls, path: str | Path, model: SceneTok) -> DepthHead:
+        """Load a head for a model that is loaded already; it runs on that model's device, in its dtype.
+
+        Raises:
+            ValueError: the file is unreadable, no head, or was changed; or it belongs to another scene model.
+        """
+        state, config, metadata = load_checkpoint(path, DepthConfig)
+        wanted = metadata.get("scene_model_hash", "unknown weights")
+        if wanted != model.hash or config.scene_model != model.config.name:
+            raise ValueError(
+                f"{Path(path).name} is a depth head for model {config.scene_model!r} ({wanted}), not for "
+                f"{model.config.name!r} ({model.hash}); load that model, or a head that was trained on this one"
+            )
+        return cls.assemble(state, config, metadata["model_hash"], model)
+
+    @classmethod
+    def assemble(cls, state: Mapping[str, Tensor], config: DepthConfig, digest: str, model: SceneTok) -> DepthHead:
+        """A head of weights that have been read; `digest` is their `model_hash`.
+
+        Raises:
+            ValueError: weights or sizes that do not fit the model's decoder.
+        """
+        decoder = model.networks.denoiser
+        networks = DepthNetworks(config, decoder)
+        check_shapes(
+            state,
+            {name: tensor.shape for name, tensor in networks.state_dict().items()},
+            f"depth head {config.name!r} does not fit the decoder of {model.config.name!r}",
+        )
+        like = next(decoder.parameters())
+        networks.load_state_dict({k: v.to(like) for k, v in state.items()}, assign=True)
+        networks.eval().requires_grad_(False)
+        return cls.around(networks, digest, model)
+
+    @classmethod
+    def around(cls, networks: DepthNetworks, digest: str, model: SceneTok) -> DepthHead:
+        """The head of networks in evaluation mode, which it shares."""
+        with torch.device("meta"):
+            both = Networks(model.config)
+        both.compressor, both.denoiser = model.networks.compressor, networks.denoiser
+        return cls(networks.config, dataclasses.replace(model, networks=both), digest)
+
+    def render(
+        self,
+        scene: SceneTokens,
+        cameras: Cameras,
+        *,
+        steps: int | None = None,
+        shift: float | None = None,
+        solver: str | None = None,
+        temporal_tiles: TemporalTiles = "auto",
+        generator: torch.Generator | None = None,
+        progress: Progress | None = None,
+    ) -> Tensor:
+        """Depth along a camera path, given in the coordinates of the encoded cameras.
+
+        Args:
+            scene: tokens made by the scene model.
+            cameras: T cameras; their pictures are cropped to the model's square.
+            steps: sampling steps per window; 1 gives the posterior mean. None: the head's default.
+            shift: timestep shift of the schedule. None: the model's default.
+            solver: as for `SceneTok.render`.
+            temporal_tiles: as for `SceneTok.render`.
+            generator: CPU generator of the noise; None is one with seed 0.
+            progress: called after every step with a preview of the pictures of depth; may raise to cancel.
+
+        Returns:
+            Depth [T, 1, H, W] along the camera's z axis in units of the cameras (see `read_depth`), float32 on the CPU.
+
+        Raises:
+            ValueError: tokens of another model, or impossible sampling settings.
+        """
+        pictures = self.model.render(
+            scene,
+            cameras,
+            steps=self.config.steps if steps is None else steps,
+            guidance=1.0,  # heads are trained with tokens only
+            shift=shift,
+            solver=solver,
+            temporal_tiles=temporal_tiles,
+            generator=generator,
+            progress=progress,
+        )
+        return read_depth(pictures, scene.scene_scale, self.config)
+
+    def render_uncertainty(
+        self,
+        scene: SceneTokens,
+        cameras: Cameras,
+        samples: int = 4,
+        *,
+        steps: int | None = None,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of several samples of depth that differ in their noise alone.
+
+        Args:
+            scene: tokens made by the scene model.
+            cameras: T cameras, as for `render`.
+            samples: renderings, at least 2.
+            steps: sampling steps of each; None: the scene model's default. With 1 all are near the posterior mean.
+            seed: of the first rendering; the others count up from it.
+            progress: called after every step of every rendering; may raise to cancel.
+
+        Returns:
+            Mean and deviation, [T, 1, H, W] each, in units of the cameras; float32 on the CPU.
+
+        Raises:
+            ValueError: fewer than 2 samples, or what `render` refuses.
+        """
+        steps = self.model.config.sampling.steps if steps is None else steps
+
+        def render(generator: torch.Generator, report: Progress | None) -> Tensor:
+            return self.render(scene, cameras, steps=steps, generator=generator, progress=report)
+
+        mean, variance = spread_of_samples(render, samples, seed, progress)
+        return mean, variance.sqrt()
