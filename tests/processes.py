@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMEOUT_S = 400
-CLOCKS = {"data_s", "step_s", "samples_per_s", "minutes"}  # what no two runs have alike
+MEASURED = {"data_s", "step_s", "samples_per_s", "minutes", "peak_memory_mib"}  # what no two runs have alike
 SMALL_RUN = """
 [run]
 name = "small"
@@ -101,4 +101,4 @@ def launch(command: list[str], processes: int = 1, **variables: str) -> list[sub
 def run_log(folder: Path) -> list[dict[str, float | None]]:
     """The lines of a run's log without clocks."""
     lines = (folder / "training_log.jsonl").read_text().splitlines()
-    return [{name: value for name, value in json.loads(line).items() if name not in CLOCKS} for line in lines]
+    return [{name: value for name, value in json.loads(line).items() if name not in MEASURED} for line in lines]

@@ -54,7 +54,10 @@ class Trainer:
         accelerator = Accelerator(
             mixed_precision=run.mixed_precision,
             gradient_accumulation_steps=optim.accumulate,
-            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=bool(optim.freeze))],
+            kwargs_handlers=[
+                # No buffer ever changes, and those of a depth head are a whole frozen decoder.
+                DistributedDataParallelKwargs(find_unused_parameters=bool(optim.freeze), broadcast_buffers=False)
+            ],
         )
         self.accelerator, self.device, self.rank = accelerator, accelerator.device, accelerator.process_index
         self.dataset = task.dataset(self.device)
