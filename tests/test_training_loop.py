@@ -445,7 +445,7 @@ def test_settings_are_read_and_overridden(tmp_path):
         ("optim.decay_shape=step", "linear"),
         ("optim.milestones=[-1]", "milestones and freeze_after >= 0"),
         ("run.init_differs=['compressor.tokens']", r"init_differs needs run\.init"),
-        ("task.kind=painting", r"task\.kind must be one of \['scenetok', 'scenegen'\], got 'painting'"),
+        ("task.kind=painting", r"task\.kind must be one of \['scenetok', 'scenegen', 'depth'\], got 'painting'"),
         ("task.kind=scenegen", r"unknown setting model\.decoder"),
         ("task.extra_views=1", r"unknown setting task\.extra_views"),
     ],
