@@ -20,6 +20,15 @@ _LOG_HEADROOM = 1.1
 _MOST_POINTS = 400  # of a series; neighbours are averaged
 _SMOOTHED_FROM = 50  # points, from which on a moving average is drawn over them
 _SMOOTHING = 25  # windows of the moving average over the whole chart
+_LEGEND_ROW = 18
+_STYLE = (
+    ":root{color-scheme:light dark;--ground:#fff;--soft:#5c6670;--rule:#d5dae0;"
+    "--c0:#1f6fb4;--c1:#c8520a;--c2:#23803f;--c3:#b0307c;--c4:#6b4fb3;--c5:#80650a}"
+    "@media(prefers-color-scheme:dark){:root{--ground:#14171b;--soft:#9aa5b1;--rule:#363e47;"
+    "--c0:#6cb4f0;--c1:#ff9d5c;--c2:#6fd08c;--c3:#f28cc4;--c4:#b9a3f5;--c5:#e3c44d}}"
+    "text{font:12px system-ui,sans-serif;fill:var(--soft)}polyline{fill:none;stroke-width:2}"
+    ".grid{stroke:var(--rule)}.axis{stroke:var(--soft)}"
+)
 
 
 @dataclass(frozen=True)
@@ -106,6 +115,32 @@ def line_chart(series: Mapping[str, Points], x_label: str, y_label: str, *, line
     name = html.escape(f"{y_label} over {x_label}", quote=True)
     svg = f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{name}">{body}</svg>'
     return f"<figure>{svg}{_legend(finite) if len(drawn) > 1 else ''}</figure>"
+
+
+def point_chart(series: Mapping[str, Points], x_label: str, y_label: str) -> str:
+    """Named series of few points as a picture of its own: a complete SVG file, in light and dark.
+
+    Args:
+        series: points (x, y) in the order of x; all finite, at least one.
+        x_label: below the horizontal axis, which is logarithmic where values span much, with the unit.
+        y_label: beside the vertical axis, with the unit.
+    """
+    points = [point for row in series.values() for point in row]
+    horizontal, vertical = (fit_axis([point[i] for point in points], linear=i == 1) for i in (0, 1))
+    scale = " (logarithmic)" if horizontal.logarithmic else ""
+    parts = [f"<style>{_STYLE}</style>", '<rect width="100%" height="100%" style="fill:var(--ground)"/>']
+    parts += [*_grid(horizontal, vertical), _labels(x_label + scale, y_label)]
+    for index, (name, row) in enumerate(series.items()):
+        colour, y = index % COLOURS, _HEIGHT + _LEGEND_ROW * (index + 1) - 8
+        parts.append(_line(row, horizontal, vertical, colour) if len(row) > 1 else "")
+        parts += [_line([point], horizontal, vertical, colour) for point in row]
+        parts.append(f'<circle cx="{_LEFT + 4}" cy="{y - 4}" r="4" style="fill:var(--c{colour})"/>')
+        parts.append(f'<text x="{_LEFT + 16}" y="{y}">{html.escape(name)}</text>')
+    height = _HEIGHT + _LEGEND_ROW * len(series) + 4
+    size = f'width="{_WIDTH}" height="{height}" viewBox="0 0 {_WIDTH} {height}"'
+    name = html.escape(f"{y_label} over {x_label}", quote=True)
+    body = "".join(parts)
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{name}">{body}</svg>\n'
 
 
 def _thinned(points: Points) -> Points:

@@ -1,7 +1,7 @@
 """Quality against size: scene tokens beside the inputs as JPEG that are carried over with exact depth.
 
-`python training/rate.py --config tiny --figures FILE... --json FILE` compares what `evaluate.py` wrote for one or more
-models on the same protocol. The JPEG rows count the bytes of the pictures only: depth comes free, and is exact.
+`python training/rate.py --config tiny --figures FILE... --plot FILE.svg` compares what `evaluate.py` wrote for models on
+the same protocol. The JPEG rows count the bytes of the pictures only: depth comes free, and is exact.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from scenetok_core.sheets import to_image, to_tensor
 from scenetok_core.types import Views
 from training.baselines import reproject, warp
 from training.cases import Fingerprint
+from training.charts import point_chart
 from training.protocol import PROTOCOLS, Protocol, held_out_scenes
 
 QUALITIES = (1, 5, 10, 20, 40, 70, 95)  # of JPEG
@@ -134,6 +135,11 @@ def _table(curves: Mapping[str, Iterable[Point]]) -> str:
     return "\n".join(["| | KiB | PSNR dB |", "| --- | --: | --: |", *rows])
 
 
+def _write(path: Path, text: str) -> None:
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status. Bad input prints one line on standard error."""
     parser = argparse.ArgumentParser(description="Quality against size, beside JPEG inputs with exact depth.")
@@ -142,14 +148,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--size", type=int, default=64, help="side of the pictures in pixels (default 64)")
     parser.add_argument("--scenes", type=int, help="number of scenes (default: the protocol's)")
     parser.add_argument("--json", type=Path, help="file for the points")
+    parser.add_argument("--plot", type=Path, help="file for a chart (.svg)")
     options = parser.parse_args(arguments)
     try:
         curves = _curves(options)
         print(_table(curves))
         if options.json:
             data = {name: [vars(point) for point in points] for name, points in curves.items()}
-            with replacing(options.json) as partial:
-                partial.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+            _write(options.json, json.dumps(data, indent=2) + "\n")
+        if options.plot:
+            rows = {name: [(point.kib, point.psnr) for point in points] for name, points in curves.items()}
+            _write(options.plot, point_chart(rows, "KiB of a scene", "PSNR of new views, dB"))
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
