@@ -1,7 +1,7 @@
 """Quality against size: scene tokens beside the inputs as JPEG that are carried over with exact depth.
 
-`python training/rate.py --config tiny --figures FILE... --plot FILE.svg` compares what `evaluate.py` wrote for models on
-the same protocol. The JPEG rows count the bytes of the pictures only: depth comes free, and is exact.
+`python training/rate.py --config tiny --figures FILE... --plot FILE.svg` compares what `evaluate.py` wrote for models
+on the same protocol. The JPEG rows count the bytes of the pictures only: depth comes free, and is exact.
 """
 
 from __future__ import annotations
