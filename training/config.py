@@ -192,9 +192,7 @@ def _apply(data: dict[str, Any], override: str) -> None:
 
 
 def _parse_value(text: str) -> Any:
-    """A TOML value; a bare word is a string and `none` is None, so that a shell needs no double quoting."""
-    if text == "none":
-        return None
+    """A TOML value; a bare word is a string, so that a shell needs no double quoting."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
