@@ -23,9 +23,17 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-_MUST_MATCH = ("model.", "data.", "task.", "run.seed", "optim.betas", "optim.muon")
+_MUST_MATCH = ("model.", "data.", "task.", "run.seed", "optim.betas", "optim.muon_except")
 BATCHES = "optim.accumulate times processes"
-_MAY_CHANGE = ("model.sampling.", "task.scene_checkpoint")  # training does not sample; weights count, not their place
+MUON = "optim.muon_lr is set"  # the rate itself may change
+_MAY_CHANGE = (
+    "model.sampling.",  # training does not sample
+    "task.scene_checkpoint",  # weights and data count, not where they lie
+    "data.videos.root",
+    "data.videos.target_root",
+    "data.videos.depth.root",
+    "data.videos.workers",  # a batch follows from its seed alone
+)
 
 
 @dataclass(frozen=True)
@@ -214,8 +222,13 @@ def fingerprint(config: TrainConfig, processes: int = 1) -> dict[str, Any]:
     """
     plain = json.loads(json.dumps(to_dict(config)))  # tuples become lists, as in a stored fingerprint
     settings = flatten(plain)
-    kept = {key: settings[key] for key in settings if key.startswith(_MUST_MATCH) and not key.startswith(_MAY_CHANGE)}
-    return kept | {BATCHES: config.optim.accumulate * processes}
+    kept = {key: settings[key] for key in settings if key.startswith(_MUST_MATCH) and not may_change(key)}
+    return kept | {BATCHES: config.optim.accumulate * processes, MUON: config.optim.muon_lr is not None}
+
+
+def may_change(name: str) -> bool:
+    """Whether a setting, by its dotted name, may change between sessions although others of its table may not."""
+    return name.startswith(_MAY_CHANGE)
 
 
 def at_default(config: object, prefix: str = "") -> set[str]:
