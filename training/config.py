@@ -49,7 +49,8 @@ class RunConfig:
     seed: int = 0  # decides weights at the start, data and noise of every step
     wandb: str | None = None  # project on Weights & Biases that is logged to as well (needs the extra `wandb`)
     minutes: float | None = None  # wall clock over all sessions; the run ends here or at `steps`, whichever comes
-    # first. Rate and curriculum then follow the clock, so only runs without it can be repeated exactly.
+    # first. The learning rate and what a task changes in the course of a run then follow the clock, so only runs
+    # without it can be repeated exactly. Batches follow the steps, and so does the gap between the views of videos.
     log_every: int = 20  # steps
     save_every: int = 500  # steps
     sheet_every: int = 500  # steps between sample sheets; 0: none
@@ -167,6 +168,12 @@ class TrainConfig:
     def __post_init__(self) -> None:
         sizes = (self.data.image_size, self.model.image_size)
         require(len(set(sizes)) == 1, f"data.{self.data.kind} and model must agree on image_size, got {sizes}")
+        require(
+            self.run.minutes is None or self.data.videos is None or not self.data.videos.views.widens,
+            f"data.videos.views.first_gap and first_margin widen over a share of run.steps, {self.run.steps} of them, "
+            f"however soon run.minutes = {self.run.minutes} ends the run; leave out run.minutes, or set "
+            "data.videos.views.warm_up = 0",
+        )
 
 
 def read_settings(path: Path | str, overrides: Iterable[str] = ()) -> dict[str, Any]:
