@@ -315,7 +315,9 @@ def from_dict(cls: type[T], data: Mapping[str, Any], where: str = "") -> T:
 
 
 def convert(hint: Any, value: Any, where: str) -> Any:
-    """`value` as the type `hint` (int to float, list to tuple, table to dataclass); nothing else is converted.
+    """`value` as the type `hint`; nothing is converted but int to float, list to tuple and table to dataclass.
+
+    Where None is possible, the word "none" stands for it, even among strings.
 
     Raises:
         ValueError: another type; the message calls the value `where`.
@@ -336,7 +338,7 @@ def convert(hint: Any, value: Any, where: str) -> Any:
 
 def _convert_union(hint: Any, value: Any, where: str) -> Any:
     options = [option for option in get_args(hint) if option is not type(None)]
-    if value is None and len(options) < len(get_args(hint)):
+    if value in (None, "none") and len(options) < len(get_args(hint)):  # TOML has no null
         return None
     for option in options[:-1]:
         try:

@@ -24,7 +24,7 @@ from .types import Cameras, SceneTokens, check_shape
 from .uncertainty import heat_map, spread_of_samples
 from .weights import check_shapes
 
-_NEAREST, _FARTHEST = 0.02, 0.98  # quantiles of inverse depth that relative pictures stretch to the whole range
+_FARTHEST, _NEAREST = 0.02, 0.98  # quantiles of inverse depth that relative pictures stretch to the whole range
 _SHARE = (0.02, 0.98)  # quantiles of inverse depth between which colours are spread
 # What grows evenly with brightness, from inverse depth, and back.
 _CURVES: Mapping[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
@@ -68,8 +68,8 @@ def _stretched(inverse: Tensor, known: Tensor, low: Tensor, high: Tensor) -> Ten
     if not len(values):
         return inverse
     order = values.sort().values
-    nearest, farthest = (order[round(share * (len(order) - 1))] for share in (_NEAREST, _FARTHEST))
-    return low + (inverse - nearest) / (farthest - nearest).clamp_min(1e-12) * (high - low)
+    farthest, nearest = (order[round(share * (len(order) - 1))] for share in (_FARTHEST, _NEAREST))
+    return low + (inverse - farthest) / (nearest - farthest).clamp_min(1e-12) * (high - low)
 
 
 def read_depth(

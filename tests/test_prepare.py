@@ -195,6 +195,12 @@ def test_nothing_prepared_is_a_failure(data, tmp_path, caplog):
     assert "vavae-imagenet256-f16d32-dinov2.pt" in caplog.text
 
 
+def test_published_weights_are_looked_for_where_training_looks(data, tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    assert main(command(data, tmp_path / "out", "--autoencoder", "va-vae")) == 2
+    assert "put it into models/scenetok" in caplog.text.replace(os.sep, "/")
+
+
 def test_one_folder_has_one_kind_of_latents(data):
     prepare(config(data))
     for changes, message in (

@@ -201,7 +201,7 @@ def test_latents_without_mirror_images_cannot_be_mirrored(data):
     out = data.parent / "plain"
     prepare(PrepareConfig(data, out, AUTOENCODER, AUTOENCODER, image_size=videos.CROP))
     assert source(out, "latents", mirror=0.0).batch(SEED, 1).target.rgb is None
-    with pytest.raises(ValueError, match=r"has no mirror images; set data.mirror = 0"):
+    with pytest.raises(ValueError, match=r"has no mirror images; set data.videos.mirror = 0"):
         source(out, "latents")
 
 
@@ -216,7 +216,7 @@ def test_settings_are_read_strictly():
     for change, message in (
         ({"kind": "video"}, "kind must be one of"),
         ({"size": 3}, "unknown setting size"),
-        ({"mirror": 2.0}, "data.mirror must lie"),
+        ({"mirror": 2.0}, "data.videos.mirror must lie"),
         ({"target_root": "x"}, "not used with kind 're10k'"),
     ):
         with pytest.raises(ValueError, match=message):

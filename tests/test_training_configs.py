@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from scenetok_core.checkpoints import build_networks, load_checkpoint
-from scenetok_core.configs import SceneTokConfig
+from scenetok_core.configs import DepthConfig, SceneTokConfig
 from scenetok_core.models.networks import Networks
 from scenetok_core.presets import PRESETS
 from tests import small
@@ -53,6 +53,30 @@ def test_published_rates_fall_in_steps():
     rates = [optim.lr * rate_share(optim, step, 0.99) for step in (999, 5000, 20_000, 150_000, 500_000)]
     assert rates == pytest.approx([0.5e-4, 1e-4, 4e-5, 1.6e-5, 6.4e-6])
     assert (optim.freeze, optim.freeze_after) == (("compressor.",), 150_000)
+    videos = load_config(CONFIGS["re10k_videodc_lognorm"]).data.videos
+    assert videos is not None
+    views = videos.views
+    assert (views.target_stride, views.target_windows, views.windows_share) == (4, 2, 0.7)
+
+
+def test_fine_tuning_on_dl3dv_is_as_published():
+    for name in ("dl3dv_videodc_shift4", "dl3dv_videodc_shift8", "dl3dv_wan_shift4", "dl3dv_wan_shift8"):
+        config = load_config(CONFIGS[name])
+        assert config.data.videos is not None
+        views, optim = config.data.videos.views, config.optim
+        assert (views.target_windows, views.windows_share) == (2, 0.8), name
+        assert (views.first_gap, views.gap, views.warm_up * config.run.steps) == ((48, 64), (64, 96), 30_000), name
+        assert (optim.freeze, optim.freeze_after) == ((("compressor.",) if name == "dl3dv_wan_shift4" else ()), 0), name
+        assert config.data.videos.root == ("latents/dl3dv_wan" if "wan" in name else "latents/dl3dv")
+
+
+def test_the_published_depth_run_trains_the_whole_decoder():
+    config = load_config(CONFIGS["depth_dl3dv_videodc"])
+    assert isinstance(config.model, DepthConfig) and isinstance(config.task, FlowTaskConfig)
+    assert config.model.rank is None
+    assert (config.task.time_shift, config.optim.lr, config.optim.clip, config.data.scenes) == (8.0, 1e-5, 0.01, 16)
+    adapted = load_config(CONFIGS["depth_dl3dv_videodc"], ["model.rank=16"])
+    assert isinstance(adapted.model, DepthConfig) and adapted.model.rank == 16
 
 
 def test_the_small_generator_fits_the_shipped_model_and_its_size_is_the_one_told(monkeypatch):
@@ -85,6 +109,12 @@ def test_a_run_starts_from_the_weights_of_a_checkpoint(tmp_path):
     start_from(path, model, config)
     state = model.state_dict()
     assert all(torch.equal(state[name], tensor) for name, tensor in saved.items())
+
+
+def test_a_checkpoint_that_is_not_there_is_named_with_what_to_do(tmp_path):
+    config = small.config()
+    with pytest.raises(ValueError, match=r"no such file: .*gone\.safetensors, which run\.init names; train that model"):
+        start_from(tmp_path / "gone.safetensors", fresh(config), config)
 
 
 def test_settings_may_differ_and_more_tokens_start_as_disturbed_copies(tmp_path):

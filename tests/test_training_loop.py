@@ -431,9 +431,18 @@ def test_settings_are_read_and_overridden(tmp_path):
     assert not any(name.startswith("model.sampling") for name in fingerprint(config))
 
 
+def test_none_is_the_same_word_in_a_file_and_on_the_command_line(tmp_path):
+    text = TOML.replace("steps = 10", 'steps = 10\nminutes = "none"\nwandb = "none"\ninit = "none"')
+    config = load_config(write_toml(tmp_path, text), ["task.scene_scale=none", "optim.muon_lr=none"])
+    assert isinstance(config, SceneTokTrainConfig)
+    assert (config.run.minutes, config.run.wandb, config.run.init, config.optim.muon_lr) == (None, None, None, None)
+    assert config.task.scene_scale == "none", "where None is not possible it is a word like others"
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("run.steps=none", r"run\.steps must be int, got 'none'"),
         ("run.stepz=3", r"run\.stepz.*known here: name, steps"),
         ("model.decoder.width=3", r"model\.decoder\.width"),
         ("run.steps=many", r"run\.steps must be int, got 'many'"),
@@ -470,3 +479,12 @@ def test_script_runs_from_anywhere_and_reports_settings(tmp_path):
     assert outcome.returncode == 2
     assert "unknown setting run.stepz" in outcome.stderr
     assert "Traceback" not in outcome.stderr
+
+
+def test_views_that_widen_by_steps_and_a_clock_do_not_go_together(tmp_path):
+    views = {"context_views": 8, "gap": [20, 30], "first_gap": [10, 20], "warm_up": 0.5}
+    videos = {"kind": "captures", "root": "data", "image_size": 64, "views": views}
+    settings = {**MINIMAL, "data": {"kind": "videos", "videos": videos}}
+    assert from_dict(TrainConfig, settings).run.minutes is None
+    with pytest.raises(ValueError, match=r"first_gap .* 12 of them, however soon run\.minutes = 3\.0 ends the run"):
+        from_dict(TrainConfig, {**settings, "run": {**MINIMAL["run"], "minutes": 3}})

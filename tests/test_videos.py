@@ -211,7 +211,7 @@ def test_scenes_without_mirror_images_are_left_out_when_these_are_wanted(tmp_pat
     (tmp_path / "target/s_flipped.npz").unlink()
     folders, kinds = (tmp_path / "context", tmp_path / "target"), (kind("va-vae"), kind("videodcae"))
     assert OfficialVideos(*folders, kinds, SIZE, mirrored=False).names == ("s",)
-    with pytest.raises(ValueError, match=r"no scene has mirrored latents.*set data.mirror = 0"):
+    with pytest.raises(ValueError, match=r"no scene has mirrored latents.*set data.videos.mirror = 0"):
         OfficialVideos(*folders, kinds, SIZE, mirrored=True)
 
 

@@ -145,12 +145,30 @@ def test_the_choice_depends_on_the_seed_alone():
 
 
 def test_short_videos_are_refused():
-    with pytest.raises(ValueError, match="30 frames are too few for 6 context views at least 40 frames apart"):
+    with pytest.raises(
+        ValueError, match=r"30 frames are too few for 6 context views at least 40 frames apart; lower .*gap$"
+    ):
         draw(frames=30)
-    with pytest.raises(ValueError, match="4 frames are too few for 6 context views; lower"):
+    with pytest.raises(ValueError, match=r"4 frames are too few for 6 context views; lower .*context_views$"):
         draw(ViewsConfig(context_views=6), spec="patch", frames=4)
     with pytest.raises(ValueError, match="hold no 3 groups of targets within 6 frames of a context"):
         draw(replace(BOUNDED, target_groups=3, gap=(40, 40), first_gap=None, context_views=3), frames=45)
+
+
+@pytest.mark.parametrize(
+    ("changes", "widens"),
+    [
+        ({}, True),
+        ({"first_gap": None, "first_margin": 6}, False),
+        ({"first_gap": (40, 60), "first_margin": 6}, False),
+        ({"first_gap": None, "first_margin": 0}, True),
+        ({"warm_up": 0.0}, False),
+    ],
+)
+def test_it_is_known_whether_views_change_in_the_course_of_a_run(changes, widens):
+    config = replace(BOUNDED, **changes)
+    assert config.widens is widens
+    assert ((config.gap_at(0), config.margin_at(0)) != (config.gap_at(1), config.margin_at(1))) is widens
 
 
 @pytest.mark.parametrize(
@@ -158,7 +176,7 @@ def test_short_videos_are_refused():
     [
         ({"gap": (3, 60)}, "at least context_views - 1 = 5"),
         ({"gap": (60, 40)}, "must rise"),
-        ({"gap": None}, "first_gap needs views.gap"),
+        ({"gap": None}, "first_gap needs data.videos.views.gap"),
         ({"warm_up": 1.5}, "warm_up must lie"),
         ({"target_windows": 3}, "must divide by target_windows"),
         ({"margin": -1}, "margin and first_margin"),

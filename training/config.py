@@ -23,9 +23,17 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-_MUST_MATCH = ("model.", "data.", "task.", "run.seed", "optim.betas", "optim.muon")
+_MUST_MATCH = ("model.", "data.", "task.", "run.seed", "optim.betas", "optim.muon_except")
 BATCHES = "optim.accumulate times processes"
-_MAY_CHANGE = ("model.sampling.", "task.scene_checkpoint")  # training does not sample; weights count, not their place
+MUON = "optim.muon_lr is set"  # the rate itself may change
+_MAY_CHANGE = (
+    "model.sampling.",  # training does not sample
+    "task.scene_checkpoint",  # weights and data count, not where they lie
+    "data.videos.root",
+    "data.videos.target_root",
+    "data.videos.depth.root",
+    "data.videos.workers",  # a batch follows from its seed alone
+)
 
 
 @dataclass(frozen=True)
@@ -41,7 +49,8 @@ class RunConfig:
     seed: int = 0  # decides weights at the start, data and noise of every step
     wandb: str | None = None  # project on Weights & Biases that is logged to as well (needs the extra `wandb`)
     minutes: float | None = None  # wall clock over all sessions; the run ends here or at `steps`, whichever comes
-    # first. Rate and curriculum then follow the clock, so only runs without it can be repeated exactly.
+    # first. The learning rate and what a task changes in the course of a run then follow the clock, so only runs
+    # without it can be repeated exactly. Batches follow the steps, and so does the gap between the views of videos.
     log_every: int = 20  # steps
     save_every: int = 500  # steps
     sheet_every: int = 500  # steps between sample sheets; 0: none
@@ -159,6 +168,12 @@ class TrainConfig:
     def __post_init__(self) -> None:
         sizes = (self.data.image_size, self.model.image_size)
         require(len(set(sizes)) == 1, f"data.{self.data.kind} and model must agree on image_size, got {sizes}")
+        require(
+            self.run.minutes is None or self.data.videos is None or not self.data.videos.views.widens,
+            f"data.videos.views.first_gap and first_margin widen over a share of run.steps, {self.run.steps} of them, "
+            f"however soon run.minutes = {self.run.minutes} ends the run; leave out run.minutes, or set "
+            "data.videos.views.warm_up = 0",
+        )
 
 
 def read_settings(path: Path | str, overrides: Iterable[str] = ()) -> dict[str, Any]:
@@ -192,9 +207,7 @@ def _apply(data: dict[str, Any], override: str) -> None:
 
 
 def _parse_value(text: str) -> Any:
-    """A TOML value; a bare word is a string and `none` is None, so that a shell needs no double quoting."""
-    if text == "none":
-        return None
+    """A TOML value; a bare word is a string, so that a shell needs no double quoting."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -216,8 +229,13 @@ def fingerprint(config: TrainConfig, processes: int = 1) -> dict[str, Any]:
     """
     plain = json.loads(json.dumps(to_dict(config)))  # tuples become lists, as in a stored fingerprint
     settings = flatten(plain)
-    kept = {key: settings[key] for key in settings if key.startswith(_MUST_MATCH) and not key.startswith(_MAY_CHANGE)}
-    return kept | {BATCHES: config.optim.accumulate * processes}
+    kept = {key: settings[key] for key in settings if key.startswith(_MUST_MATCH) and not may_change(key)}
+    return kept | {BATCHES: config.optim.accumulate * processes, MUON: config.optim.muon_lr is not None}
+
+
+def may_change(name: str) -> bool:
+    """Whether a setting, by its dotted name, may change between sessions although others of its table may not."""
+    return name.startswith(_MAY_CHANGE)
 
 
 def at_default(config: object, prefix: str = "") -> set[str]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from scenetok_core.checkpoints import load_checkpoint
-from scenetok_core.configs import StoredConfig
+from scenetok_core.configs import StoredConfig, require
 from scenetok_core.weights import check_shapes
 
 logger = logging.getLogger("training")
@@ -35,8 +35,13 @@ def start_from(path: Path, model: nn.Module, config: StoredConfig, differs: tupl
             tokens: these are the saved ones, in turn, each with noise of half their spread.
 
     Raises:
-        ValueError: not such a checkpoint, or its networks differ in other settings; the message names them.
+        ValueError: no such file, no such checkpoint, or its networks differ in other settings; the message names them.
     """
+    require(
+        path.is_file(),
+        f"no such file: {path}, which run.init names; train that model first (runs/NAME/model.safetensors is what a "
+        "run makes), name another checkpoint, or start from nothing with --set run.init=none --set run.init_differs=[]",
+    )
     state, saved, _ = load_checkpoint(path, type(config))
     before, now = (dict(_network_settings(part)) for part in (saved, config))
     unknown = sorted(set(differs) - set(now))

@@ -30,6 +30,7 @@ from scenetok_core.configs import require
 from scenetok_core.files import replacing
 from scenetok_core.published import load_autoencoder
 from scenetok_core.types import Cameras
+from training.config import RunConfig
 from training.data.latents import (
     MANIFEST,
     MIRRORED,
@@ -61,7 +62,7 @@ class PrepareConfig:
     out: Path
     context_autoencoder: str
     target_autoencoder: str
-    weights: tuple[Path, ...] = ()  # folders with the autoencoders' published files
+    weights: tuple[Path, ...] = (Path(RunConfig.autoencoders),)  # folders with the autoencoders' published files
     kind: PictureKind | None = None  # None: as the folder looks
     image_size: int = 256  # side of the square pictures, in pixels
     mirror: bool = False  # the mirror images too
@@ -168,11 +169,10 @@ class Encoder:
         """Load the weights. Raises `ValueError` when they are missing or do not fit."""
         self.config, manifest = config, config.manifest()
         dtype = _DTYPES[config.network_precision]
-        folders = config.weights or (Path(),)
-        self.context = load_autoencoder(config.context_autoencoder, folders, config.device, dtype)
+        self.context = load_autoencoder(config.context_autoencoder, config.weights, config.device, dtype)
         self.target: Autoencoder | None = None  # None: that of the context
         if not manifest.shared:
-            self.target = load_autoencoder(config.target_autoencoder, folders, config.device, dtype)
+            self.target = load_autoencoder(config.target_autoencoder, config.weights, config.device, dtype)
 
     def encode(self, video: PosedVideo) -> tuple[Cameras, dict[str, Tensor]]:
         """The cameras of the square pictures of a video, and the latents to store by their names in the file.
@@ -247,7 +247,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--autoencoder", required=True, nargs="+", metavar="NAME", help="of context and targets: one name or two"
     )
-    parser.add_argument("--weights", action="append", default=[], type=Path, help="folder with their published files")
+    parser.add_argument(
+        "--weights",
+        action="append",
+        type=Path,
+        metavar="FOLDER",
+        help=f"with their published files (repeatable; default {RunConfig.autoencoders})",
+    )
     parser.add_argument("--kind", choices=("re10k", "dl3dv", "captures"), help="of data; default: as it looks")
     parser.add_argument("--size", type=int, default=256, help="side of the square pictures (default 256)")
     parser.add_argument("--mirror", action="store_true", help="mirror images too")
@@ -282,7 +288,7 @@ def _config(options: argparse.Namespace) -> PrepareConfig:
         out=options.out,
         context_autoencoder=names[0],
         target_autoencoder=names[-1],
-        weights=tuple(options.weights),
+        weights=tuple(options.weights or PrepareConfig.weights),
         kind=options.kind,
         image_size=options.size,
         mirror=options.mirror,

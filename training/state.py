@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from scenetok_core.checkpoints import read_tensors, write_tensors
-from training.config import BATCHES
+from training.config import BATCHES, MUON, may_change
 from training.distribute import placed_like, whole
 from training.ema import Ema
 from training.optim import SkippingOptimizer
@@ -166,13 +166,15 @@ def load_state(path: Path, trained: Trained, fingerprint: Settings, may_lack: Co
 def _as_today(saved: Settings) -> Settings:
     """A fingerprint of an earlier version as it would be now.
 
-    It told accumulated batches and processes apart. States of several processes keep that and so fit no run of today:
-    each process drew batches of its own.
+    It held Muon's rate and where data lay. It told accumulated batches and processes apart, too; states of several
+    processes keep that and so fit no run of today: each process drew batches of its own.
     """
-    if saved.get("processes") != 1:
-        return saved
-    rest = {key: value for key, value in saved.items() if key not in ("processes", "optim.accumulate")}
-    return rest | {BATCHES: saved["optim.accumulate"]}
+    today = {key: value for key, value in saved.items() if not may_change(key)}
+    today.setdefault(MUON, today.pop("optim.muon_lr", None) is not None)
+    if today.get("processes") == 1:
+        del today["processes"]
+        today[BATCHES] = today.pop("optim.accumulate")
+    return today
 
 
 def _check_fingerprint(path: Path, saved: Settings, wanted: Settings) -> None:

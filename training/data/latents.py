@@ -173,7 +173,7 @@ class PreparedVideo:
 
     def _read(self, key: str, indices: Sequence[int]) -> Tensor:
         if key not in self._shapes:
-            raise ValueError(f"{self._path} has no mirror images; set data.mirror = 0 or prepare with --mirror")
+            raise ValueError(f"{self._path} has no mirror images; set data.videos.mirror = 0 or prepare with --mirror")
         try:
             with safe_open(self._path, "pt") as file:
                 rows = file.get_slice(key)

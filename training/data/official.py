@@ -119,7 +119,7 @@ class OfficialVideos:
             sorted(stem for stem in plain if not mirrored or f"{stem}{FLIPPED}" in both)
         )
         if not self.names:
-            hint = "; set data.mirror = 0 to do without mirror images" if plain else ""
+            hint = "; set data.videos.mirror = 0 to do without mirror images" if plain else ""
             raise ValueError(
                 f"no scene has {'mirrored ' if plain else ''}latents in both {context} ({len(stems[0])} files) and "
                 f"{target} ({len(stems[1])} files); give the folders that hold the {SUFFIX} files{hint}"

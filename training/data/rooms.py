@@ -37,11 +37,13 @@ class RoomsConfig:
     texture_seed: int = 0
 
     def __post_init__(self) -> None:
-        require(self.image_size % _TILES[-1] == 0, f"rooms.image_size must be a multiple of 4, got {self.image_size}")
+        require(
+            self.image_size % _TILES[-1] == 0, f"data.rooms.image_size must be a multiple of 4, got {self.image_size}"
+        )
         counts = (self.image_size, self.views, self.supersample, self.textures, self.texture_size)
         require(
             min(counts) > 0 and self.strays >= 0,
-            f"rooms.image_size, views, supersample, textures and texture_size must be >= 1, got {counts}; "
+            f"data.rooms.image_size, views, supersample, textures and texture_size must be >= 1, got {counts}; "
             f"strays must be >= 0, got {self.strays}",
         )
 

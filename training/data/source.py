@@ -1,8 +1,7 @@
 """Batches of posed videos from any data set, as a pure function of seed and progress.
 
-`VideoSource` has the shape of `training.data.loader.Dataset`. Where a task takes a `Batch`, cameras are already chosen:
-`reference` says which context view becomes the origin, `context_cameras` and `target_cameras` go to
-`camera.to_scene_frame` together, and `context` and `target` go to the autoencoders unless `encoded`. The gap between
+`VideoSource` has the shape of `training.data.loader.Dataset`. Its `Batch` holds the frames that were drawn, as pictures
+or as latents, with the cameras of the data set; `reference` says which context view becomes the origin. The gap between
 context views widens with `progress`; a caller that does not pass it gets the widest.
 """
 
@@ -54,13 +53,14 @@ class VideoDataConfig:
     depth: DepthDataConfig | None = None  # depth of the targets, for tasks that learn it
 
     def __post_init__(self) -> None:
-        require(bool(self.root), "data.root must name a folder")
+        require(bool(self.root), "data.videos.root must name a folder")
         require(
-            self.target_root is None or self.kind == "latents", f"data.target_root is not used with kind {self.kind!r}"
+            self.target_root is None or self.kind == "latents",
+            f"data.videos.target_root is not used with kind {self.kind!r}",
         )
-        require(0 <= self.mirror <= 1, f"data.mirror must lie in [0, 1], got {self.mirror}")
+        require(0 <= self.mirror <= 1, f"data.videos.mirror must lie in [0, 1], got {self.mirror}")
         counts = (self.image_size, self.workers)
-        require(min(counts) >= 1, f"data.image_size and workers must be >= 1, got {counts}")
+        require(min(counts) >= 1, f"data.videos.image_size and workers must be >= 1, got {counts}")
         require(self.held_out >= 0, f"data.videos.held_out must be >= 0, got {self.held_out}")
 
 
@@ -141,7 +141,7 @@ class VideoSource:
         )
         require(
             manifest.mirrored or config.mirror == 0,
-            f"{root} has no mirror images; set data.mirror = 0 or prepare with --mirror",
+            f"{root} has no mirror images; set data.videos.mirror = 0 or prepare with --mirror",
         )
         return videos
 
@@ -181,7 +181,7 @@ class VideoSource:
                 logger.warning("skipped scene %s", reason)
         raise ValueError(
             f"{_ATTEMPTS} scenes of {self.config.root} in a row cannot be used, the last because of {reason}; check "
-            "data.root and data.views"
+            "data.videos.root and data.videos.views"
         )
 
     def _load(self, video: PosedVideo, progress: float, generator: torch.Generator) -> SceneViews:

@@ -34,26 +34,34 @@ class ViewsConfig:
         counts = (self.context_views, self.target_groups, self.target_stride, self.target_windows)
         require(
             min(counts) >= 1,
-            f"views.context_views, target_groups, target_stride and target_windows must be >= 1, got {counts}",
+            "data.videos.views.context_views, target_groups, target_stride and target_windows must be >= 1, got "
+            f"{counts}",
         )
         for name in ("gap", "first_gap"):
             low, high = getattr(self, name) or (self.context_views, self.context_views)
             require(
                 self.context_views - 1 <= low <= high,
-                f"views.{name} must rise from at least context_views - 1 = {self.context_views - 1} frames, got "
-                f"{[low, high]}",
+                f"data.videos.views.{name} must rise from at least context_views - 1 = {self.context_views - 1} "
+                f"frames, got {[low, high]}",
             )
         require(
-            self.first_gap is None or self.gap is not None, "views.first_gap needs views.gap, to which the gap widens"
+            self.first_gap is None or self.gap is not None,
+            "data.videos.views.first_gap needs data.videos.views.gap, to which the gap widens",
         )
-        require(min(self.margin, self.first_margin) >= 0, "views.margin and first_margin must be >= 0")
+        require(min(self.margin, self.first_margin) >= 0, "data.videos.views.margin and first_margin must be >= 0")
         for name in ("warm_up", "windows_share"):
             share = getattr(self, name)
-            require(0 <= share <= 1, f"views.{name} must lie in [0, 1], got {share}")
+            require(0 <= share <= 1, f"data.videos.views.{name} must lie in [0, 1], got {share}")
         require(
             self.target_groups % self.target_windows == 0,
-            f"views.target_groups {self.target_groups} must divide by target_windows {self.target_windows}",
+            f"data.videos.views.target_groups {self.target_groups} must divide by target_windows {self.target_windows}",
         )
+
+    @property
+    def widens(self) -> bool:
+        """Whether gap or margin change in the course of a run."""
+        gaps, margins = (self.first_gap or self.gap, self.gap), (self.first_margin, self.margin)
+        return self.warm_up > 0 and (len(set(gaps)) > 1 or len(set(margins)) > 1)
 
     def gap_at(self, progress: float) -> tuple[int, int] | None:
         """Least and most frames from the first to the last context view when a share of the run is done."""
@@ -128,7 +136,8 @@ def _draw_gap(frames: int, config: ViewsConfig, progress: float, generator: torc
     if high < max(low, config.context_views - 1):
         raise ValueError(
             f"{frames} frames are too few for {config.context_views} context views"
-            + (f" at least {low} frames apart; lower views.gap" if bounds else "; lower views.context_views")
+            + (f" at least {low} frames apart" if bounds else "")
+            + f"; lower data.videos.views.{'gap' if bounds else 'context_views'}"
         )
     return int(torch.randint(low, high + 1, (), generator=generator))
 
@@ -154,7 +163,11 @@ def _draw_start(
     if not len(possible):
         raise ValueError(
             f"{frames} frames ({groups} groups of {size} with targets) hold no {config.target_groups} groups of targets"
-            + (f" within {margin} frames of a context of {gap + 1}; widen views.gap or margin" if config.gap else "")
+            + (
+                f" within {margin} frames of a context of {gap + 1}; widen data.videos.views.gap or margin"
+                if config.gap
+                else ""
+            )
         )
     index = possible[int(torch.randint(len(possible), (), generator=generator))]
     return int(left[index]), int(first[index]), int(last[index])
