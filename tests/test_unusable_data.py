@@ -22,10 +22,9 @@ def run_task(config, task):
     return trainer
 
 
-def test_a_video_that_is_too_short_ends_the_run_with_one_line(tmp_path, monkeypatch, caplog):
-    monkeypatch.chdir(ROOT)  # the configuration names the shipped weights from here
+def test_a_video_that_is_too_short_ends_the_run_with_one_line(tmp_path, caplog):
     prepare(PrepareConfig(CAPTURE, tmp_path / "latents", "patch-8", "patch-8", image_size=64, mirror=True))
-    settings = [f"data.videos.root={tmp_path / 'latents'}", f"run.output={tmp_path / 'runs'}", "run.minutes=none"]
+    settings = (f"data.videos.root={tmp_path / 'latents'}", f"run.output={tmp_path / 'runs'}", "run.init=none")
     sets = [part for setting in settings for part in ("--set", setting)]
     assert main(["--config", str(ROOT / "training/configs/tiny_captures.toml"), *sets]) == 1
     (error,) = (record for record in caplog.records if record.levelno == logging.ERROR)
