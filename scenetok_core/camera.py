@@ -115,13 +115,18 @@ def scene_scales(
     target_extent: float,
 ) -> Tensor:
     """`scene_scale` of every scene of a batch, from its camera centres: [...] float64."""
+    check_scale(scale)
     if scale == "auto":
         return scale_to(camera_extents(centers), target_extent)
-    if scale == "none":
-        scale = 1.0
-    if isinstance(scale, (int, float)) and math.isfinite(scale) and scale > 0:
-        return torch.full(centers.shape[:-2], float(scale), dtype=torch.float64, device=centers.device)
-    raise ValueError(f"scene scale must be 'auto', 'none' or a positive number, got {scale!r}")
+    factor = 1.0 if scale == "none" else float(scale)
+    return torch.full(centers.shape[:-2], factor, dtype=torch.float64, device=centers.device)
+
+
+def check_scale(scale: str | float) -> None:
+    """Raise `ValueError` unless `scale` is one that `scene_scale` takes."""
+    positive = isinstance(scale, (int, float)) and math.isfinite(scale) and scale > 0
+    if not positive and scale not in ("auto", "none"):
+        raise ValueError(f"scene scale must be 'auto', 'none' or a positive number, got {scale!r}")
 
 
 def scale_to(extents: Tensor, target_extent: float) -> Tensor:

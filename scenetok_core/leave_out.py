@@ -58,6 +58,7 @@ def leave_out(
     views: Views,
     every: int,
     *,
+    scale: str | float = "auto",
     seed: int = 0,
     progress: Progress | None = None,
 ) -> LeaveOut:
@@ -67,11 +68,12 @@ def leave_out(
         model: encodes and renders. Of more inputs than it takes, the chosen ones alone count as inputs.
         views: the views of one scene in the order they were taken.
         every: 2 leaves out every other view.
+        scale: scene scale, as for `SceneTok.encode`.
         seed: noise of the renderings.
         progress: called after every sampling step of both renderings; may raise to cancel.
 
     Raises:
-        ValueError: `every` below 2, or too few views for one to lie between two inputs.
+        ValueError: `every` below 2, too few views for one to lie between two inputs, or a scale that is none.
     """
     if every < 2:
         raise ValueError(f"every must be at least 2, or no view is left out; got {every}")
@@ -82,7 +84,7 @@ def leave_out(
         )
     views = fit_views(views, (model.config.image_size, model.config.image_size))
     between = [i for i in range(kept[-1]) if i % every]
-    scene = model.encode(views[kept])
+    scene = model.encode(views[kept], scale=scale)
     truth, steps = views[between], model.config.sampling.steps
 
     def render(count: int) -> Tensor:

@@ -34,6 +34,7 @@ def files(tmp_path_factory):
     small.checkpoint(folder, "model.safetensors")
     other = small.config("other")
     save_checkpoint(folder / "other.safetensors", small.state(other, seed=1), other)
+    small.checkpoint(folder, "bare.safetensors", context_autoencoder="va-vae")
     (folder / "damaged.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:200])
     (folder / "folder.mp4").mkdir()
     (folder / "broken.json").write_text('{"frames": [')
@@ -209,6 +210,8 @@ def test_help_says_how_reference_counts(capsys):
         (lambda at: encode(at, capture=at / "broken.json"), "broken.json"),
         (lambda at: encode(at, "--reference", str(VIEWS)), f"between 0 and {VIEWS - 1}, got {VIEWS}"),
         (lambda at: encode(at, "--scene-scale", "-1"), "scene scale must be"),
+        (lambda at: encode(at, "--weights", "elsewhere", model="bare.safetensors"), " or elsewhere"),
+        (lambda at: render(at, model="bare.safetensors"), f" or {Path('models/scenetok')}"),
         (lambda at: render(at, scene="absent.safetensors"), "no such file"),
         (lambda at: render(at, scene="model.safetensors"), "a model checkpoint, not a scene"),
         (lambda at: render(at, model="other.safetensors"), "these tokens were made by model 'small'"),
@@ -242,6 +245,7 @@ def test_help_says_how_reference_counts(capsys):
         (lambda at: keyframes(at, 'keys=[{"view": 99}]'), "keyframe 0: view must be"),
         (lambda at: keyframes(at, f"keys={at / 'broken.json'}"), "keyframes are not valid JSON"),
         (lambda at: leave(at, "--every", "1"), "--every must be at least 2, got 1"),
+        (lambda at: leave(at, "--every", "2", "--scene-scale", "0"), "scene scale must be"),
         (lambda at: leave(at, "--every", "99"), "leaves no view between two inputs"),
         (lambda at: leave(at, "--every", "2", "--out", str(at / "x.mp4")), "--out must end in .png or .jpg or .webp"),
         (lambda at: main(["info", str(at / "absent.safetensors")]), "no such file"),

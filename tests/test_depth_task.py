@@ -14,12 +14,13 @@ from scenetok_core.types import Views
 from tests import small, videos
 from tests.fitting import RATE, SEED, assert_losses_reach_every_weight, fit, fresh, generator
 from tests.test_depth_data import write_arrays
+from tests.test_held_out import sheet_rows
 from training.config import DataConfig, OptimConfig, RunConfig
 from training.data.batch import Batch
 from training.data.rooms import RoomsConfig
 from training.data.source import VideoDataConfig
 from training.state import list_states, load_state
-from training.tasks import DepthTask, build_task
+from training.tasks import DepthTask, build_task, depth
 from training.tasks.depth import DepthTaskConfig, DepthTrainConfig, known_cells
 from training.tasks.shared import scene_of
 from training.trainer import Trainer
@@ -128,9 +129,11 @@ def test_the_right_prediction_has_no_loss_and_unknown_depth_does_not_count(task,
 
     model = KnowsTheTruth()
     losses, logs = task.loss(model, chosen, generator(), 0.0)
-    assert losses.max() < 1e-5 and set(logs) == {"loss_mean", "loss_noisy"}
+    assert losses.max() < 1e-5
+    assert {"loss_mean", "loss_noisy", "loss_by_t/0.0_0.2", "loss_by_t/1"} <= set(logs)
     model.wrong = 1.0
-    losses, _ = task.loss(model, chosen, generator(), 0.0)
+    losses, logs = task.loss(model, chosen, generator(), 0.0)
+    assert torch.allclose(torch.as_tensor(logs["loss_by_t/1"]), torch.as_tensor(logs["loss_mean"]), equal_nan=True)
     rows = small.IMAGE // small.PATCH - 1
     assert losses.tolist() == pytest.approx([1 / rows] * SCENES, rel=1e-3)
 
@@ -186,7 +189,7 @@ def test_a_run_does_not_go_on_with_another_scene_model(scene_checkpoint, tmp_pat
         Trainer(config, task).resume()
 
 
-def test_a_run_learns_from_depth_on_disk(scene_checkpoint, tmp_path):
+def test_a_run_learns_from_depth_on_disk(scene_checkpoint, tmp_path, monkeypatch):
     videos.write_captures(tmp_path / "data")
     write_arrays(tmp_path / "depth")
     table = {
@@ -202,6 +205,9 @@ def test_a_run_learns_from_depth_on_disk(scene_checkpoint, tmp_path):
     trainer = Trainer(config, DepthTask(config))
     trainer.train()
     assert trainer.trained.step == 3 and list((config.run.folder / "sheets").iterdir())
+    batch, task = trainer.dataset.batch(0, 1), trainer.task
+    rows = sheet_rows(depth, monkeypatch, lambda: task.sheet(trainer.trained.model.eval(), batch, generator()))
+    assert next(iter(rows)) == f"inputs\n{batch.names[0]}\n(training scene)"
     with pytest.raises(ValueError, match=r"known up to a factor and an offset; set model\.units = 'relative'"):
         run_config(scene_checkpoint, None, {"units": "scene"}, data)
     assert data.videos is not None

@@ -6,10 +6,12 @@ import torch
 from scenetok_core.configs import from_dict
 from tests import small, videos
 from tests.test_scenegen_task import run_config as generator_config
-from tests.test_source import SEED, run_config, source
+from tests.test_source import AUTOENCODER, SEED, run_config, source
 from training.data.batch import Batch, Frames
+from training.data.latents import scene_file
 from training.data.loader import HELD_OUT_SEEDS
 from training.data.source import VideoDataConfig, split_names
+from training.prepare import PrepareConfig, prepare
 from training.tasks import SceneGenTask, SceneTokTask, scenegen, scenetok
 
 NAMES = [f"scene{i}" for i in range(50)]
@@ -35,6 +37,16 @@ def test_the_choice_depends_on_the_names_alone():
     assert split_names(others, 5)[0] == held_out, "other scenes come and go"
     assert split_names(NAMES, 0) == ((), tuple(NAMES))
     assert split_names(NAMES, 99)[1] == ()
+
+
+def test_pictures_and_what_is_prepared_of_them_hold_out_the_same_scenes(tmp_path):
+    root, out = tmp_path / "data", tmp_path / "latents"
+    for number in range(6):
+        videos.write_capture(root / f"{1 + number % 2}K" / f"scene{number}", number)
+    prepare(PrepareConfig(root, out, AUTOENCODER, AUTOENCODER, image_size=videos.CROP))
+    pictures, latents = source(root, held_out=3), source(out, "latents", mirror=0.0, held_out=3)
+    assert pictures.held_out[0].startswith(("1K/", "2K/"))
+    assert tuple(scene_file(out, name).name for name in pictures.held_out) == latents.held_out
 
 
 def test_training_never_sees_held_out_scenes_and_sheets_see_no_others(data):
@@ -110,6 +122,28 @@ def test_a_generator_shows_its_view_beside_the_thumbnail(tmp_path, monkeypatch):
     means = [picture.unfold(1, 2, 2).unfold(2, 2, 2).mean((3, 4)) for picture in (view, thumbnail)]
     assert (means[0] - means[1]).abs().mean() < 0.1 * means[0].std() + 0.02
     assert not torch.equal(first, second)
+
+
+def test_a_generator_decodes_only_the_scenes_it_shows(tmp_path, monkeypatch):
+    task = SceneGenTask(generator_config(small.checkpoint(tmp_path)))
+    batch, decoded = task.dataset(torch.device("cpu")).batch(0, 3), []
+    monkeypatch.setattr(scenegen, "_SHEET_SCENES", 2)
+    original = scenegen.pictures_of
+    monkeypatch.setattr(
+        scenegen, "pictures_of", lambda frames, *rest: decoded.append(len(frames.content)) or original(frames, *rest)
+    )
+    rows = sheet_rows(scenegen, monkeypatch, lambda: task.sheet(task.build(), batch, generator()))
+    assert decoded == [2, 2] and sum(label.startswith("view,") for label in rows) == 2
+
+
+def test_the_first_scenes_of_a_batch_are_a_batch(data):
+    batch = source(data, held_out=2).batch(SHEET_SEED, 3)
+    first = batch.first(2)
+    assert first.names == batch.names[:2] and first.held_out and batch.first(9).names == batch.names
+    assert first.reference is not None and len(first.reference) == 2
+    for whole, part in ((batch.context, first.context), (batch.target, first.target)):
+        assert torch.equal(part.content, whole.content[:2])
+        assert torch.equal(part.cameras.c2w, whole.cameras.c2w[:2])
 
 
 def test_a_room_has_no_title():

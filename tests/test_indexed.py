@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from scenetok_core.types import Views
-from tests import small
+from tests import small, videos
 from tests.captures import NAMES, write_camera_folder, write_colmap_text
+from training.data.dl3dv import open_dl3dv
 from training.data.videos import open_captures
 from training.evaluate import main
-from training.indexed import IndexBenchmark, IndexEntry, read_index
+from training.indexed import IndexBenchmark, IndexEntry, SceneNames, read_index
 
 SIDE = small.IMAGE
 ENTRY = {"context": [0, 2], "target": [1]}
@@ -90,6 +91,45 @@ def test_scenes_that_cannot_be_read_are_left_out_and_named(data):
     assert [case.name for case in first_only.cases()] == ["first"]
 
 
+class Named:
+    """`Videos` of which only the names matter."""
+
+    def __init__(self, *names):
+        self.names = names
+
+    def open(self, name):
+        raise PermissionError(f"no key to {name}")
+
+
+def test_scenes_are_found_by_the_names_that_published_indices_give_them():
+    names = SceneNames(["1K/aa", "1K/bb", "2K/bb", "cc", "dd_1", "1K/cc"])
+    found = {name: names.find(name) for name in ("1K/aa", "aa", "aa_1", "1K/bb", "2K/bb_1", "cc", "cc_1", "dd_1")}
+    assert found == {
+        "1K/aa": "1K/aa", "aa": "1K/aa", "aa_1": "1K/aa", "1K/bb": "1K/bb", "2K/bb_1": "2K/bb", "cc": "cc",
+        "cc_1": "cc", "dd_1": "dd_1",
+    }  # fmt: skip
+    for name in ("ee", "dd", "aa_2", "K/aa", ""):
+        with pytest.raises(ValueError, match="not in the data"):
+            names.find(name)
+    with pytest.raises(ValueError, match="several scenes in the data are called 'bb': 1K/bb, 2K/bb"):
+        names.find("bb_1")
+
+
+def test_scenes_of_dl3dv_are_measured_by_the_keys_of_its_index_for_wan(tmp_path):
+    videos.write_dl3dv(tmp_path)
+    index = {"aa_1": IndexEntry((0, 5), (2,)), "bb_1": IndexEntry((1,), (3,))}
+    benchmark = IndexBenchmark("test", index, open_dl3dv(tmp_path, SIDE), SIDE)
+    assert [case.name for case in benchmark.cases()] == ["1K/aa", "1K/bb"]
+    assert benchmark.left_out() == {}
+
+
+def test_files_that_cannot_be_opened_leave_their_scene_out():
+    benchmark = IndexBenchmark("test", {"a": IndexEntry((0,), (1,))}, Named("a", "b"), SIDE)
+    with pytest.raises(ValueError, match=r"a: no key to a\. The data hold 2 scenes, such as 'a'"):
+        list(benchmark.cases())
+    assert benchmark.left_out() == {"a": "no key to a"}
+
+
 def test_no_readable_scene_is_an_error(data):
     benchmark = IndexBenchmark("test", {"missing": IndexEntry((0,), (1,))}, open_captures(data), SIDE)
     with pytest.raises(ValueError, match="none of the 1 scenes of test can be read; missing: not in the data"):
@@ -123,17 +163,17 @@ class Memories:
 
 
 def test_any_source_of_posed_videos_will_do_and_consecutive_frames_are_a_path():
-    videos = Memories()
+    memories = Memories()
     index = {
         "memory": IndexEntry((0, 5), (1, 2, 3)),
         "unknown": IndexEntry((0,), (1,)),
     }
-    benchmark = IndexBenchmark("test", index, videos, SIDE)
+    benchmark = IndexBenchmark("test", index, memories, SIDE)
     (case,) = benchmark.cases()
     assert benchmark.left_out() == {"unknown": "not in the data"}
     assert case.path is not None
     path = case.path()
-    assert isinstance(path, Views) and torch.equal(path.rgb, videos.video.views.rgb[1:4])
+    assert isinstance(path, Views) and torch.equal(path.rgb, memories.video.views.rgb[1:4])
     for target in ((1, 3, 5), (1, 2), (3, 2, 1), (2, 2, 2)):
         assert not IndexEntry((0,), target).is_path
 

@@ -77,6 +77,15 @@ def test_views_between_the_inputs_are_rendered(model, result):
     assert not torch.equal(result.mean, result.sample)
 
 
+def test_views_are_encoded_in_the_scale_asked_for(model, result):
+    views = small.views(COUNT)
+    scaled = leave_out(model, views, EVERY, scale="none")
+    scene = model.encode(views[INPUTS], scale="none")
+    noise = torch.Generator().manual_seed(0)
+    assert torch.equal(scaled.mean, model.render(scene, views.cameras[BETWEEN], steps=1, generator=noise))
+    assert not torch.equal(scaled.mean, result.mean)
+
+
 def test_scores_name_renderings_and_baselines(result):
     scores = result.scores()
     assert list(scores) == LEAVE_OUT_SCORES

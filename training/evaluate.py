@@ -18,6 +18,15 @@ from pathlib import Path
 if not __package__:  # run as a script: sys.path[0] is this folder, the packages lie one above
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from scenetok_core.cli.common import (
+    PICTURES,
+    add_scale,
+    add_weights,
+    check_device,
+    check_output,
+    check_writable,
+    weight_folders,
+)
 from scenetok_core.depth import DepthHead
 from scenetok_core.files import replacing
 from scenetok_core.generation import SceneGenerator
@@ -26,7 +35,7 @@ from scenetok_core.sheets import contact_sheet, save_image
 from training.cases import Benchmark
 from training.data.source import guess_kind, open_pictures
 from training.evaluation import Settings, evaluate
-from training.indexed import IndexBenchmark, read_index
+from training.indexed import Index, IndexBenchmark, read_index
 from training.protocol import PROTOCOLS, RoomsBenchmark
 from training.report import left_out_list, markdown, table
 
@@ -35,11 +44,11 @@ DEFAULT_CHECKPOINT = SHIPPED / "scenetok-tiny.safetensors"
 DEFAULT_DEPTH_HEAD = SHIPPED / "depth-tiny.safetensors"
 
 
-def _benchmark(options: argparse.Namespace, model: SceneTok) -> Benchmark:
+def _benchmark(options: argparse.Namespace, index: Index | None, model: SceneTok) -> Benchmark:
     side = model.config.image_size
-    if options.index is not None:
+    if index is not None:
         videos = open_pictures(guess_kind(options.data), options.data, side)
-        return IndexBenchmark(options.index.stem, read_index(options.index), videos, side, options.scenes)
+        return IndexBenchmark(options.index.stem, index, videos, side, options.scenes)
     protocol = PROTOCOLS[options.config]
     if options.scenes is not None:
         protocol = replace(protocol, scenes=options.scenes)
@@ -47,7 +56,7 @@ def _benchmark(options: argparse.Namespace, model: SceneTok) -> Benchmark:
 
 
 def _depth_head(options: argparse.Namespace, model: SceneTok) -> tuple[DepthHead | None, str]:
-    """The head that was asked for, else in rooms the shipped one where it fits, or why there is none."""
+    """The head that was asked for, else in rooms the default one where it is there and fits, or why there is none."""
     missing = "needs a depth head for this model: --depth FILE"
     if options.depth is not None:
         return DepthHead.load(options.depth, model), ""
@@ -59,18 +68,36 @@ def _depth_head(options: argparse.Namespace, model: SceneTok) -> tuple[DepthHead
         return None, f"{missing} ({error})"
 
 
-def _run(options: argparse.Namespace) -> None:
+def _settings(options: argparse.Namespace) -> Settings:
+    """The settings of the measuring; refuses before any work what would fail after it."""
     if (options.index is None) != (options.data is None):
         raise ValueError("--index and --data belong together: which frames of which scenes, and the folder they are in")
     for name in ("scenes", "generator_views"):
         value = getattr(options, name)
         if value is not None and value < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
-    model = SceneTok.load(options.checkpoint, device=options.device)
-    benchmark = _benchmark(options, model)
-    generator = options.generator and SceneGenerator.load(options.generator, device=options.device)
+    check_device(options.device)
+    for path in (options.json, options.markdown):
+        if path is not None:
+            check_writable(path)
+    if options.sheet is not None:
+        check_output(options.sheet, PICTURES, "--sheet")
+    return Settings(generator_views=options.generator_views, scene_scale=options.scene_scale)
+
+
+def _run(options: argparse.Namespace) -> None:
+    settings = _settings(options)
+    index = None if options.index is None else read_index(options.index)
+
+    def folders(checkpoint: str | Path) -> list[Path]:
+        return weight_folders(checkpoint, options.weights)
+
+    model = SceneTok.load(options.checkpoint, device=options.device, folders=folders(options.checkpoint))
+    generator = None
+    if options.generator is not None:
+        generator = SceneGenerator.load(options.generator, device=options.device, folders=folders(options.generator))
     depth_head, no_depth = _depth_head(options, model)
-    settings = Settings(generator_views=options.generator_views)
+    benchmark = _benchmark(options, index, model)
     began = time.perf_counter()
     evaluation = evaluate(model, benchmark, settings, generator, depth_head, progress=True)
     if depth_head is None:
@@ -96,20 +123,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     protocols = parser.add_mutually_exclusive_group(required=True)
     protocols.add_argument("--config", choices=sorted(PROTOCOLS), help="name of a protocol of procedural rooms")
     protocols.add_argument("--index", type=Path, help="evaluation index (JSON: scene -> context and target frames)")
-    parser.add_argument("--data", type=Path, help="with --index: folder with one posed capture per scene, by its name")
+    parser.add_argument(
+        "--data", type=Path, help="with --index: folder with pixelSplat chunks, DL3DV scenes or posed captures"
+    )
     parser.add_argument("--json", required=True, type=Path, help="file for the figures, one flat JSON object")
     parser.add_argument("--markdown", type=Path, help="file for a report")
     parser.add_argument("--checkpoint", default=DEFAULT_CHECKPOINT, help="model to measure (default: the shipped one)")
     parser.add_argument("--generator", help="scene generator for that model: measures the scenes it draws as well")
     parser.add_argument("--generator-views", type=int, default=1, help="first inputs it is given (default 1)")
-    parser.add_argument("--depth", help="depth head for that model (default: the shipped one, where it fits)")
+    parser.add_argument(
+        "--depth",
+        help="depth head for that model (default: in rooms checkpoints/depth-tiny.safetensors, where it is there and "
+        "fits)",
+    )
+    add_scale(parser)
+    add_weights(parser)
     parser.add_argument("--scenes", type=int, help="number of scenes (default: the protocol's)")
-    parser.add_argument("--sheet", help="picture file for inputs, truth and renderings of a few scenes")
+    parser.add_argument("--sheet", type=Path, help="picture file for inputs, truth and renderings of a few scenes")
     parser.add_argument("--device", default="cpu", help="torch device of the model (default cpu)")
     options = parser.parse_args(arguments)
     try:
         _run(options)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

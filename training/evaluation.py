@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from scenetok_core.baselines import nearest_view, thumbnail
+from scenetok_core.camera import check_scale
 from scenetok_core.depth import DepthHead
 from scenetok_core.generation import SceneGenerator
 from scenetok_core.metrics import psnr
@@ -53,6 +54,10 @@ class Settings:
     elsewhere_cases: int = 16  # that are rendered along another scene's path
     sheet_cases: int = 6
     generator_views: int = 1  # first inputs that a scene generator is given
+    scene_scale: str | float = "auto"  # of encoded and of drawn scenes, as for `SceneTok.encode`
+
+    def __post_init__(self) -> None:
+        check_scale(self.scene_scale)
 
 
 @dataclass
@@ -80,6 +85,8 @@ class Evaluation:
             self.left_out["depth"] = "needs a depth head for this model"
         if self.generator is None:
             self.left_out["gFID"] = "needs a scene generator: --generator FILE"
+        if self.settings.scene_scale != "auto":
+            self.left_out["scale_F_max_difference"] = "needs --scene-scale auto: other scales keep the capture's unit"
         methods = OURS if self.generator is None else (*OURS, GENERATED)
         self._extras = Extras(methods, self.model.config.image_size, self.model.device, self.left_out)
 
@@ -88,7 +95,7 @@ class Evaluation:
         index, truth, settings = self.cases, case.targets.rgb, self.settings
         self.cases, self.targets = self.cases + 1, self.targets + len(truth)
         self._fingerprint.update(case.inputs, case.targets)
-        tokens, took = _timed(lambda: self.model.encode(case.inputs))
+        tokens, took = _timed(lambda: self._encode(case.inputs))
         self.seconds.setdefault("encode", []).append(took)
         ours = {}
         for method, steps in zip(OURS, (1, None), strict=True):
@@ -122,6 +129,14 @@ class Evaluation:
         if index < settings.elsewhere_cases and case.elsewhere is not None:
             self._render_elsewhere(tokens, case, case.elsewhere())
 
+    def _encode(self, inputs: Views) -> SceneTokens:
+        return self.model.encode(inputs, scale=self.settings.scene_scale)
+
+    def _draw(self, generator: SceneGenerator, views: Views, case: Case, seed: int) -> SceneTokens:
+        """A scene for the path of the targets."""
+        noise, scale = torch.Generator().manual_seed(seed), self.settings.scene_scale
+        return generator.generate(views, case.targets.cameras, self.model, scale=scale, generator=noise)
+
     def _render(self, tokens: SceneTokens, case: Case, steps: int | None = 1, cameras: Cameras | None = None) -> Tensor:
         noise = torch.Generator().manual_seed(case.seed)
         cameras = case.targets.cameras if cameras is None else cameras
@@ -130,8 +145,7 @@ class Evaluation:
     def _generate(self, generator: SceneGenerator, case: Case) -> Tensor:
         """Targets of a scene drawn from the first inputs; how it shows these is scored beside their own thumbnail."""
         views = case.inputs[list(range(min(self.settings.generator_views, len(case.inputs))))]
-        noise = torch.Generator().manual_seed(case.seed)
-        tokens, took = _timed(lambda: generator.generate(views, case.targets.cameras, self.model, generator=noise))
+        tokens, took = _timed(lambda: self._draw(generator, views, case, case.seed))
         self.seconds.setdefault(GENERATED, []).append(took)
         again, small = self._render(tokens, case, None, views.cameras), thumbnail(views.rgb, 8)
         self.scores.add("conditioning_psnr", psnr(again, views.rgb))
@@ -147,8 +161,7 @@ class Evaluation:
         chosen = evenly_spread(torch.arange(len(case.targets)), self.settings.spread_targets).tolist()
         cameras, pictures = case.targets.cameras[chosen], []
         for index in range(self.settings.spread_samples):
-            noise = torch.Generator().manual_seed(case.seed + index)
-            tokens = generator.generate(views, case.targets.cameras, self.model, generator=noise)
+            tokens = self._draw(generator, views, case, case.seed + index)
             pictures.append(self._render(tokens, case, cameras=cameras))
         spread = torch.stack(pictures).var(0).mean(1).sqrt()
         self.scores.add("generated_spread", spread.flatten())
@@ -183,9 +196,9 @@ class Evaluation:
     def _check_invariances(self, tokens: SceneTokens, case: Case, expected: Tensor) -> None:
         order = torch.randperm(len(tokens.tokens), generator=torch.Generator().manual_seed(case.seed))
         self._note("permutation", self._render(tokens.replace(tokens=tokens.tokens[order]), case) - expected)
-        for factor in _SCALES:
+        for factor in _SCALES if self.settings.scene_scale == "auto" else ():
             inputs, targets = (_scaled(cameras, factor) for cameras in (case.inputs.cameras, case.targets.cameras))
-            scaled = self.model.encode(Views(case.inputs.rgb, inputs))
+            scaled = self._encode(Views(case.inputs.rgb, inputs))
             self._note(f"scale_{factor:g}", self._render(scaled, case, cameras=targets) - expected)
 
     def _note(self, name: str, difference: Tensor) -> None:
@@ -267,6 +280,7 @@ class Evaluation:
             "protocol_fingerprint": str(self._fingerprint),
             "model": config.name,
             "model_hash": self.model.hash,
+            "scene_scale": self.settings.scene_scale,
             "scenes": self.cases,
             "targets": self.targets,
             **self.benchmark.figures(),

@@ -7,7 +7,7 @@ are skipped; further keys of an entry are ignored. RealEstate10K, ACID and DL3DV
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,6 +17,7 @@ from training.cases import Case
 from training.data.videos import PosedVideo, Videos
 
 _FEWEST_FOR_PATH = 3
+_CLIP = "_1"  # which names in the index of DL3DV for Wan end in
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,10 @@ class IndexEntry:
         return len(self.target) >= _FEWEST_FOR_PATH and self.target == tuple(range(first, first + len(self.target)))
 
 
-def read_index(path: Path) -> dict[str, IndexEntry | None]:
+Index = Mapping[str, IndexEntry | None]  # by scene; None: to be skipped
+
+
+def read_index(path: Path) -> Index:
     """Read an evaluation index; None for a scene that is to be skipped.
 
     Raises:
@@ -66,6 +70,36 @@ def _frames(value: object, where: str) -> tuple[int, ...]:
     return tuple(numbers)
 
 
+class SceneNames:
+    """The scenes of a data set, by the names that indices give them."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = set(names)
+        self._by_last_part: dict[str, list[str]] = {}
+        for name in names:
+            self._by_last_part.setdefault(name.rpartition("/")[2], []).append(name)
+
+    def find(self, name: str) -> str:
+        """The scene of that name, with or without `_1` at its end, or else the only one whose path ends in that.
+
+        Raises:
+            ValueError: there is none, or there are several.
+        """
+        wanted = (name, name.removesuffix(_CLIP))
+        for each in wanted:
+            if each in self._names:
+                return each
+        for each in wanted:
+            found = self._by_last_part.get(each, [])
+            if len(found) > 1:
+                raise ValueError(
+                    f"several scenes in the data are called {each!r}: {', '.join(found[:5])}; leave one there"
+                )
+            if found:
+                return found[0]
+        raise ValueError("not in the data")
+
+
 class IndexBenchmark:
     """The scenes of an evaluation index as cases. Scenes that are missing or broken are left out and named.
 
@@ -80,7 +114,7 @@ class IndexBenchmark:
     def __init__(
         self,
         name: str,
-        index: Mapping[str, IndexEntry | None],
+        index: Index,
         videos: Videos,
         side: int,
         scenes: int | None = None,
@@ -104,20 +138,22 @@ class IndexBenchmark:
             yield case
         if not found:
             scene, reason = next(iter(self._broken.items()))
-            raise ValueError(f"none of the {len(self._broken)} scenes of {self.name} can be read; {scene}: {reason}")
+            raise ValueError(
+                f"none of the {len(self._broken)} scenes of {self.name} can be read; {scene}: {reason}. The data hold "
+                f"{len(self._videos.names)} scenes, such as {self._videos.names[0]!r}"
+            )
 
     def _readable(self) -> Iterator[Case]:
-        known = set(self._videos.names)
+        names = SceneNames(self._videos.names)
         for seed, (name, entry) in enumerate(self._index.items()):
-            if entry is not None and name not in known:
-                self._broken[name] = "not in the data"
-            elif entry is not None:
-                try:
-                    case = self._case(seed, self._videos.open(name), entry)
-                except ValueError as error:
-                    self._broken[name] = str(error)
-                else:
-                    yield case
+            if entry is None:
+                continue
+            try:
+                case = self._case(seed, self._videos.open(names.find(name)), entry)
+            except (ValueError, OSError) as error:
+                self._broken[name] = str(error)
+            else:
+                yield case
 
     def _case(self, seed: int, video: PosedVideo, entry: IndexEntry) -> Case:
         last, count = max(entry.context + entry.target), len(video.cameras)

@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     try:
         trainer.train()
-    except (TrainingDivergedError, NotSavedError, WandbError) as error:
+    except (ValueError, TrainingDivergedError, NotSavedError, WandbError) as error:  # ValueError: unusable data
         logger.error("%s", error)
         return 1
     trainer.accelerator.end_training()

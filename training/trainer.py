@@ -149,10 +149,10 @@ class Trainer:
         try:
             with stop_requests() as stop:
                 stopped = self._loop(source, stop)
-            if run.sheet_every and self.trained.step % run.sheet_every and not stopped:
-                self.write_sheet()
             self.write_log()
             self.save()
+            if run.sheet_every and self.trained.step % run.sheet_every and not stopped:
+                self.write_sheet()
         finally:
             source.close()
             if self.log is not None:
@@ -172,10 +172,10 @@ class Trainer:
             if trained.step % run.log_every == 0:
                 self.write_log()
             paused = time.monotonic()
-            if run.sheet_every and trained.step % run.sheet_every == 0:
-                self.write_sheet()
             if trained.step % run.save_every == 0:
                 self.save()
+            if run.sheet_every and trained.step % run.sheet_every == 0:
+                self.write_sheet()
             self.mark = (self.mark[0] + time.monotonic() - paused, self.mark[1])
         return progress == math.inf
 
@@ -271,10 +271,16 @@ class Trainer:
 
     @torch.no_grad()
     def _write_sheet(self, log: RunLog, model: nn.Module) -> None:
-        batch = send_to_device(self.dataset.batch(SHEET_SEED, self.config.data.scenes), self.device)
-        noise = torch.Generator(self.device).manual_seed(SHEET_SEED)
-        image = self.task.sheet(model.eval(), batch, noise)
-        model.train()
+        try:
+            batch = send_to_device(self.dataset.batch(SHEET_SEED, self.config.data.scenes), self.device)
+            noise = torch.Generator(self.device).manual_seed(SHEET_SEED)
+            image = self.task.sheet(model.eval(), batch, noise)
+        except Exception as error:  # memory and held-out scenes included: training needs no pictures
+            reason = f"{type(error).__name__}: {error}"
+            logger.warning("no sample sheet at step %d, training goes on (%s)", self.trained.step, reason)
+            return
+        finally:
+            model.train()
         with self._writing():
             log.sheet(self.trained.step, image)
 

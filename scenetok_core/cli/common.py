@@ -18,6 +18,7 @@ from ..types import Views
 
 DEVICES = "cuda" if torch.cuda.is_available() else "cpu"
 MODEL_FOLDER = Path("models", "scenetok")  # as in ComfyUI
+PICTURES = (".png", ".jpg", ".webp")
 
 
 @contextmanager
@@ -46,10 +47,16 @@ def check_device(device: str) -> None:
 def open_model(arguments: argparse.Namespace) -> SceneTok:
     """The model of `add_model`'s arguments."""
     check_device(arguments.device)
-    model = SceneTok.load(arguments.checkpoint, device=arguments.device)
+    folders = weight_folders(arguments.checkpoint, arguments.weights)
+    model = SceneTok.load(arguments.checkpoint, device=arguments.device, folders=folders)
     if arguments.compile:
         compile_blocks(model.networks)
     return model
+
+
+def weight_folders(checkpoint: str | Path, weights: Path) -> list[Path]:
+    """Where the weights of a checkpoint's autoencoders may lie: beside it, then in the folder of `add_weights`."""
+    return [Path(checkpoint).parent, weights]
 
 
 def check_every(every: int, least: int) -> None:
@@ -62,6 +69,11 @@ def check_output(path: Path, suffixes: Sequence[str], argument: str = "--out") -
     """Refuse before any work what could not be written after it."""
     if path.suffix.lower() not in suffixes:
         raise ValueError(f"{argument} must end in {' or '.join(suffixes)}, got {path.name!r}")
+    check_writable(path)
+
+
+def check_writable(path: Path) -> None:
+    """Raise `ValueError` where no file `path` could be written, as far as that can be told without writing it."""
     with writing(path):
         folder = next(parent for parent in path.absolute().parents if parent.exists())
         if path.is_dir():
@@ -109,7 +121,36 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     """The arguments that `open_model` reads."""
     parser.add_argument("--checkpoint", required=True, help="model checkpoint (.safetensors)")
     parser.add_argument("--compile", action="store_true", help="torch.compile the networks: slower start")
+    add_weights(parser)
     add_device(parser)
+
+
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    """The argument for the folder with autoencoders, see `weight_folders`."""
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        default=MODEL_FOLDER,
+        metavar="FOLDER",
+        help="where the files of the model's autoencoders are looked for, after the checkpoint's own folder (default "
+        f"{MODEL_FOLDER.as_posix()})",
+    )
+
+
+def add_scale(parser: argparse.ArgumentParser) -> None:
+    """The argument for the scene scale."""
+    parser.add_argument(
+        "--scene-scale",
+        type=_scale,
+        default="auto",
+        metavar="SCALE",
+        help="auto: by the extent of the cameras (default); none: the capture's own units, as the released models were "
+        "trained; or a factor",
+    )
+
+
+def _scale(text: str) -> str | float:
+    return text if text in ("auto", "none") else float(text)
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:

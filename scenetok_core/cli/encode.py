@@ -9,7 +9,7 @@ import torch
 
 from ..captures import open_capture
 from ..checkpoints import save_scene
-from .common import add_capture, add_model, bar, check_every, check_output, open_model, writing
+from .common import add_capture, add_model, add_scale, bar, check_every, check_output, open_model, writing
 
 _SCENES = (".safetensors",)
 
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="view whose camera is the origin, counted from 0 among the views that --every leaves (default: the most "
         "central one)",
     )
-    parser.add_argument("--scene-scale", type=_scale, default="auto", help="auto, none, or a factor (default auto)")
+    add_scale(parser)
     parser.add_argument("--sample", action="store_true", help="draw from the posteriors instead of taking their means")
     parser.add_argument("--seed", type=int, default=0, help="seed for --sample (default 0)")
     add_model(parser)
@@ -55,7 +55,3 @@ def run(arguments: argparse.Namespace) -> None:
         f"{arguments.out}: {len(scene.tokens)} tokens x {scene.tokens.shape[1]} from {len(scene.cameras)} of "
         f"{len(views)} views, {arguments.out.stat().st_size / 1024:.1f} KiB, scene scale {scene.scene_scale:.4g}"
     )
-
-
-def _scale(text: str) -> str | float:
-    return text if text in ("auto", "none") else float(text)

@@ -7,15 +7,26 @@ from pathlib import Path
 
 from ..leave_out import leave_out
 from ..sheets import save_image
-from .common import add_capture, add_model, all_views, bar, check_every, check_output, open_model, print_scores, writing
-
-_PICTURES = (".png", ".jpg", ".webp")
+from .common import (
+    PICTURES,
+    add_capture,
+    add_model,
+    add_scale,
+    all_views,
+    bar,
+    check_every,
+    check_output,
+    open_model,
+    print_scores,
+    writing,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     add_capture(parser)
     parser.add_argument("--every", type=int, required=True, help="encode every n-th view, render those between")
+    add_scale(parser)
     parser.add_argument("--seed", type=int, default=0, help="noise seed (default 0)")
     parser.add_argument("--out", type=Path, help="contact sheet to write (.png): inputs, truth, mean, sample")
     add_model(parser)
@@ -25,11 +36,13 @@ def run(arguments: argparse.Namespace) -> None:
     """Encode some views, render those between, print the scores."""
     check_every(arguments.every, 2)
     if arguments.out is not None:
-        check_output(arguments.out, _PICTURES)
+        check_output(arguments.out, PICTURES)
     model = open_model(arguments)
     views = all_views(arguments.capture, model.config.image_size)
     with bar("render") as progress:
-        result = leave_out(model, views, arguments.every, seed=arguments.seed, progress=progress)
+        result = leave_out(
+            model, views, arguments.every, scale=arguments.scene_scale, seed=arguments.seed, progress=progress
+        )
     print_scores(len(result.truth), len(result.inputs), len(views), result.scores())
     if arguments.out is not None:
         with writing(arguments.out):

@@ -46,6 +46,12 @@ class Frames:
         moved = (part if part is None else part.to(device, non_blocking=non_blocking) for part in parts)
         return Frames(self.cameras.to(device), *moved)
 
+    def first(self, count: int) -> Frames:
+        """Those of the first `count` scenes, or of all if there are fewer."""
+        cameras = self.cameras.replace(c2w=self.cameras.c2w[:count], K=self.cameras.K[:count])
+        parts = (part if part is None else part[:count] for part in (self.rgb, self.latents, self.depth))
+        return Frames(cameras, *parts)
+
 
 @dataclass(frozen=True, eq=False)
 class Batch:
@@ -62,6 +68,12 @@ class Batch:
         context, target = (frames.to(device, non_blocking) for frames in (self.context, self.target))
         reference = None if self.reference is None else self.reference.to(device)
         return dataclasses.replace(self, context=context, target=target, reference=reference)
+
+    def first(self, count: int) -> Batch:
+        """The first `count` scenes, or all if there are fewer."""
+        context, target = (frames.first(count) for frames in (self.context, self.target))
+        reference = None if self.reference is None else self.reference[:count]
+        return dataclasses.replace(self, context=context, target=target, reference=reference, names=self.names[:count])
 
     def title(self, index: int) -> str:
         """What a sheet says of a scene: its name, and whether it is a training scene."""

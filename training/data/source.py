@@ -23,7 +23,7 @@ from scenetok_core.configs import require
 from training.data.batch import Batch, SceneViews, collate
 from training.data.depths import DepthDataConfig, DepthFolder
 from training.data.dl3dv import is_dl3dv, open_dl3dv
-from training.data.latents import LatentKind, PreparedVideos
+from training.data.latents import SUFFIX, LatentKind, PreparedVideos, scene_file
 from training.data.loader import HELD_OUT_SEEDS
 from training.data.official import OfficialVideos
 from training.data.re10k import SUFFIX as CHUNK_SUFFIX
@@ -92,9 +92,15 @@ def guess_kind(root: Path) -> PictureKind:
 def split_names(names: Sequence[str], count: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Names of `count` scenes to hold out (all, if there are fewer), and of the others in their order.
 
-    Held out are those with the smallest hashes, so that it does not depend on other scenes' places in the data set.
+    Held out are those with the smallest hashes, so that it depends neither on other scenes' places in the data set nor
+    on whether pictures are read or what `training/prepare.py` made of them.
     """
-    held_out = sorted(names, key=lambda name: hashlib.blake2b(name.encode(), digest_size=8).digest())[:count]
+
+    def digest(name: str) -> bytes:
+        stem = scene_file(Path(), name.removesuffix(SUFFIX)).stem
+        return hashlib.blake2b(stem.encode(), digest_size=8).digest()
+
+    held_out = sorted(names, key=digest)[:count]
     return tuple(held_out), tuple(name for name in names if name not in set(held_out))
 
 

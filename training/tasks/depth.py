@@ -33,6 +33,7 @@ from training.tasks.shared import (
     draw_levels,
     flow_errors,
     latents_of,
+    level_logs,
     load_scene_model,
     move_frozen,
     pictures_of,
@@ -195,21 +196,22 @@ class DepthTask:
         cells = example.known.flatten(1).sum(1).clamp_min(1)
         losses = (errors * example.known).flatten(1).sum(1) / (cells * errors.shape[2])
         error = losses.detach()
-        return losses, {
+        logs = {
             "loss_mean": torch.where(mean, error, 0).sum() / mean.sum(),  # NaN where there is none
             "loss_noisy": torch.where(mean, 0, error).sum() / (~mean).sum(),
         }
+        return losses, logs | level_logs({"loss": losses}, t)
 
     @torch.no_grad()
     def sheet(self, model: nn.Module, batch: RoomBatch | Batch, generator: torch.Generator) -> Image.Image:
         """Inputs, true depth, posterior mean with its AbsRel, and one sample of a few held-out scenes."""
         assert isinstance(model, DepthNetworks)
-        chosen = self.choose(batch, generator) if isinstance(batch, RoomBatch) else batch
+        chosen = (self.choose(batch, generator) if isinstance(batch, RoomBatch) else batch).first(_SHEET_SCENES)
         assert chosen.target.depth is not None
         head = DepthHead.around(model, "", self.scene)
         inputs = pictures_of(chosen.context, self.scene.context_autoencoder)
         rows: list[tuple[str, Tensor]] = []
-        for i in range(min(len(inputs), _SHEET_SCENES)):
+        for i in range(len(inputs)):
             seen, path = scene_of(chosen.context.cameras, i), scene_of(chosen.target.cameras, i)
             scene = self.scene.encode(
                 Views(inputs[i], seen), scale="none" if self.config.task.scene_scale == "none" else "auto"
@@ -222,8 +224,8 @@ class DepthTask:
             mean, sample = (head.render(scene, path, steps=steps) for steps in (1, _SHEET_STEPS))
             quality = float(depth_errors(mean[:, 0], known).abs_rel.nanmean())
             bounds = (float(truth.min()), float(truth.max()))
-            rows.append(("inputs", inputs[i].cpu()))
             rows += [
+                (f"inputs\n{chosen.title(i)}".rstrip(), inputs[i].cpu()),
                 ("truth", colour_depth(truth, bounds)),
                 (f"mean AbsRel {quality:.2f}", colour_depth(mean, bounds)),
                 ("sample", colour_depth(sample, bounds)),

@@ -197,9 +197,9 @@ class SceneGenTask:
         view stand its own 8 x 8 thumbnail and the drawn scenes seen from there, with their PSNR.
         """
         assert isinstance(model, GeneratorNetworks)
-        chosen = self.choose(batch, generator) if isinstance(batch, RoomBatch) else batch
+        chosen = (self.choose(batch, generator) if isinstance(batch, RoomBatch) else batch).first(_SHEET_SCENES)
         drawer = SceneGenerator(self.config.model, model, self.autoencoder, hash="")
-        views = self._conditioning_views(chosen.context.cameras, generator)[:_SHEET_SCENES, 0].tolist()
+        views = self._conditioning_views(chosen.context.cameras, generator)[:, 0].tolist()
         inputs = pictures_of(chosen.context, self.autoencoder)
         truths = pictures_of(chosen.target, self.scene.target_autoencoder)
         scale = self.config.task.scene_scale
