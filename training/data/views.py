@@ -133,9 +133,10 @@ def _draw_gap(frames: int, config: ViewsConfig, progress: float, generator: torc
         low = high = frames - 1
     else:
         low, high = bounds[0], min(bounds[1], frames - 1)
-    if high < max(low, config.context_views - 1):
+    needed = max(low, config.context_views - 1) + 1
+    if frames < needed:
         raise ValueError(
-            f"{frames} frames are too few for {config.context_views} context views"
+            f"{frames} frames are too few, {needed} are needed for {config.context_views} context views"
             + (f" at least {low} frames apart" if bounds else "")
             + f"; lower data.videos.views.{'gap' if bounds else 'context_views'}"
         )
