@@ -146,10 +146,10 @@ def test_the_choice_depends_on_the_seed_alone():
 
 def test_short_videos_are_refused():
     with pytest.raises(
-        ValueError, match=r"30 frames are too few, 41 are needed for 6 context views at least 40 frames apart; lower .*gap$"
+        ValueError, match=r"30 frames are too few, 41 are needed .* 6 .* at least 40 frames apart; lower .*gap$"
     ):
         draw(frames=30)
-    with pytest.raises(ValueError, match=r"4 frames are too few, 6 are needed for 6 context views; lower .*context_views$"):
+    with pytest.raises(ValueError, match=r"4 frames are too few, 6 are needed .*; lower .*context_views$"):
         draw(ViewsConfig(context_views=6), spec="patch", frames=4)
     with pytest.raises(ValueError, match="hold no 3 groups of targets within 6 frames of a context"):
         draw(replace(BOUNDED, target_groups=3, gap=(40, 40), first_gap=None, context_views=3), frames=45)
