@@ -186,9 +186,7 @@ def test_broken_scenes_are_replaced(tmp_path, caplog):
 
 def test_a_data_set_without_a_usable_scene_is_an_error(data):
     opened = source(data, views=replace(VIEWS, context_views=20))
-    with pytest.raises(
-        ValueError, match=r"16 scenes of .* in a row cannot be used.*12 frames are too few, 20 are needed"
-    ):
+    with pytest.raises(ValueError, match=r"16 scenes of .* cannot be used.*12 frames are too few, 20 are needed"):
         opened.batch(SEED, 1)
 
 
