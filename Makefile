@@ -34,7 +34,7 @@ else
 	$(PIP) install --no-warn-conflicts -r $(ENGINE)/requirements.txt
 	cp $(ENGINE)/_torchvision_beside_cpu_torch.* "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 endif
-	$(PIP) install --no-warn-conflicts -e ".[train,eval,dev]"
+	$(PIP) install --no-warn-conflicts -e ".[train,eval,geometry,dev]"
 	touch $@
 
 demo: $(STAMP)
