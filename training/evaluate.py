@@ -33,6 +33,7 @@ from scenetok_core.generation import SceneGenerator
 from scenetok_core.pipeline import SceneTok
 from scenetok_core.sheets import contact_sheet, save_image
 from training.cases import Benchmark
+from training.data.depths import DepthDataConfig, DepthFolder
 from training.data.source import guess_kind, open_pictures
 from training.evaluation import Settings, evaluate
 from training.indexed import Index, IndexBenchmark, read_index
@@ -47,8 +48,10 @@ DEFAULT_DEPTH_HEAD = SHIPPED / "depth-tiny.safetensors"
 def _benchmark(options: argparse.Namespace, index: Index | None, model: SceneTok) -> Benchmark:
     side = model.config.image_size
     if index is not None:
-        videos = open_pictures(guess_kind(options.data), options.data, side)
-        return IndexBenchmark(options.index.stem, index, videos, side, options.scenes)
+        videos, depth = open_pictures(guess_kind(options.data), options.data, side), None
+        if options.depth_data is not None:
+            depth = DepthFolder(DepthDataConfig(str(options.depth_data), "depth", options.depth_unit))
+        return IndexBenchmark(options.index.stem, index, videos, side, options.scenes, depth)
     protocol = PROTOCOLS[options.config]
     if options.scenes is not None:
         protocol = replace(protocol, scenes=options.scenes)
@@ -72,6 +75,8 @@ def _settings(options: argparse.Namespace) -> Settings:
     """The settings of the measuring; refuses before any work what would fail after it."""
     if (options.index is None) != (options.data is None):
         raise ValueError("--index and --data belong together: which frames of which scenes, and the folder they are in")
+    if options.depth_data is not None and (options.index is None or options.depth is None):
+        raise ValueError("--depth-data is the true depth of an index's frames: give it with --index and --depth")
     for name in ("scenes", "generator_views"):
         value = getattr(options, name)
         if value is not None and value < 1:
@@ -135,6 +140,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--depth",
         help="depth head for that model (default: in rooms checkpoints/depth-tiny.safetensors, where it is there and "
         "fits)",
+    )
+    parser.add_argument(
+        "--depth-data", type=Path, help="with --index and --depth: folder with the true depth of the frames, NPZ or PNG"
+    )
+    parser.add_argument(
+        "--depth-unit",
+        type=float,
+        default=1.0,
+        help="units of the cameras per value of that depth, 0.001 for millimetres and cameras in metres (default 1)",
     )
     add_scale(parser)
     add_weights(parser)
