@@ -11,9 +11,10 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 if not __package__:  # run as a script: sys.path[0] is this folder, the packages lie one above
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -43,6 +44,9 @@ from training.report import left_out_list, markdown, table
 SHIPPED = Path(__file__).resolve().parents[1] / "checkpoints"
 DEFAULT_CHECKPOINT = SHIPPED / "scenetok-tiny.safetensors"
 DEFAULT_DEPTH_HEAD = SHIPPED / "depth-tiny.safetensors"
+DEFAULT_GENERATOR = SHIPPED / "scenegen-tiny.safetensors"
+
+T = TypeVar("T")
 
 
 def _benchmark(options: argparse.Namespace, index: Index | None, model: SceneTok) -> Benchmark:
@@ -58,17 +62,33 @@ def _benchmark(options: argparse.Namespace, index: Index | None, model: SceneTok
     return RoomsBenchmark(protocol, protocol.rooms(side, model.config.context_views))
 
 
-def _depth_head(options: argparse.Namespace, model: SceneTok) -> tuple[DepthHead | None, str]:
-    """The head that was asked for, else in rooms the default one where it is there and fits, or why there is none."""
-    missing = "needs a depth head for this model: --depth FILE"
-    if options.depth is not None:
-        return DepthHead.load(options.depth, model), ""
-    if options.config is None or not DEFAULT_DEPTH_HEAD.is_file():
+def _companion(
+    options: argparse.Namespace, asked: str | None, shipped: Path, load: Callable[[str | Path], T], missing: str
+) -> tuple[T | None, str]:
+    """What belongs to a model: the file asked for, else in rooms the shipped one if it fits; or why there is none."""
+    if asked is not None:
+        return load(asked), ""
+    if options.config is None or not shipped.is_file():
         return None, missing
     try:
-        return DepthHead.load(DEFAULT_DEPTH_HEAD, model), ""
-    except ValueError as error:  # another model, or a newer one, whose head is not trained yet
+        return load(shipped), ""
+    except ValueError as error:  # another model, or a newer one, for which nothing is trained yet
         return None, f"{missing} ({error})"
+
+
+def _depth_head(options: argparse.Namespace, model: SceneTok) -> tuple[DepthHead | None, str]:
+    missing = "needs a depth head for this model: --depth FILE"
+    return _companion(options, options.depth, DEFAULT_DEPTH_HEAD, lambda path: DepthHead.load(path, model), missing)
+
+
+def _generator(options: argparse.Namespace, model: SceneTok) -> tuple[SceneGenerator | None, str]:
+    def load(path: str | Path) -> SceneGenerator:
+        loaded = SceneGenerator.load(path, device=options.device, folders=weight_folders(path, options.weights))
+        loaded.check_model(model)
+        return loaded
+
+    missing = "needs a scene generator for this model: --generator FILE"
+    return _companion(options, options.generator, DEFAULT_GENERATOR, load, missing)
 
 
 def _settings(options: argparse.Namespace) -> Settings:
@@ -94,19 +114,17 @@ def _run(options: argparse.Namespace) -> None:
     settings = _settings(options)
     index = None if options.index is None else read_index(options.index)
 
-    def folders(checkpoint: str | Path) -> list[Path]:
-        return weight_folders(checkpoint, options.weights)
-
-    model = SceneTok.load(options.checkpoint, device=options.device, folders=folders(options.checkpoint))
-    generator = None
-    if options.generator is not None:
-        generator = SceneGenerator.load(options.generator, device=options.device, folders=folders(options.generator))
+    model = SceneTok.load(
+        options.checkpoint, device=options.device, folders=weight_folders(options.checkpoint, options.weights)
+    )
+    generator, no_generator = _generator(options, model)
     depth_head, no_depth = _depth_head(options, model)
     benchmark = _benchmark(options, index, model)
     began = time.perf_counter()
     evaluation = evaluate(model, benchmark, settings, generator, depth_head, progress=True)
-    if depth_head is None:
-        evaluation.left_out["depth"] = no_depth
+    for what, reason in (("depth", no_depth), ("gFID", no_generator)):
+        if reason:
+            evaluation.left_out[what] = reason
     figures = {**evaluation.figures(), "seconds_in_all": time.perf_counter() - began}
     missing = (evaluation.left_out, benchmark.left_out())
     print(f"{table(figures)}\n\n{left_out_list(*missing)}")
@@ -134,7 +152,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", required=True, type=Path, help="file for the figures, one flat JSON object")
     parser.add_argument("--markdown", type=Path, help="file for a report")
     parser.add_argument("--checkpoint", default=DEFAULT_CHECKPOINT, help="model to measure (default: the shipped one)")
-    parser.add_argument("--generator", help="scene generator for that model: measures the scenes it draws as well")
+    parser.add_argument(
+        "--generator",
+        help="scene generator for that model: measures the scenes it draws as well (default: in rooms "
+        "checkpoints/scenegen-tiny.safetensors, where it is there and fits)",
+    )
     parser.add_argument("--generator-views", type=int, default=1, help="first inputs it is given (default 1)")
     parser.add_argument(
         "--depth",
