@@ -10,6 +10,7 @@ from typing import Any
 Json = dict[str, Any]
 
 _WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
+NOTE = "MarkdownNote"  # a node of the page only
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
 
 
@@ -60,6 +61,8 @@ def to_api(workflow: Json, object_info: Mapping[str, Json]) -> dict[str, Json]:
     sources = {link[0]: [str(link[1]), link[2]] for link in workflow["links"]}
     prompt = {}
     for node in workflow["nodes"]:
+        if node["type"] == NOTE:
+            continue
         groups = object_info[node["type"]]["input"]
         definitions = {**groups.get("required", {}), **groups.get("optional", {})}
         inputs = _widget_values(node, definitions)
