@@ -28,7 +28,7 @@ from tests.engine.workflows import NOTE, WORKFLOWS, Json, is_widget
 
 ROOT = Path(__file__).resolve().parents[1]
 _WIDTH, _GAP_X, _GAP_Y, _TOP = 340, 60, 60, 60
-_SLOT, _WIDGET, _TEXT, _FRAME, _PREVIEW = 22, 26, 60, 30, 330
+_SLOT, _WIDGET, _TEXT, _FRAME, _PREVIEW = 22, 29, 60, 70, 330
 _SHOWS_RESULTS = {
     "PreviewAny",
     "PreviewImage",
@@ -37,6 +37,7 @@ _SHOWS_RESULTS = {
     "SceneTok_LoadPhotograph",
     "SceneTok_RenderTrajectory",
 }
+_WITH_BUTTON = {"SceneTok_LoadPhotograph", "SceneTok_LoadViews"}  # which the page adds, for uploads
 _OPTIONAL_SHAPE = 7
 _LAYOUTS = ROOT / "scripts" / "workflows.toml"
 _PADDING, _TITLE, _FONT = 20, 80, 24  # of groups; the title of their first node takes part of theirs
@@ -197,6 +198,7 @@ def ui_form(prompt: Mapping[str, Json], object_info: Mapping[str, Json], version
         slots = max(sum("widget" not in entry for entry in entries), len(outputs))
         height = _FRAME + _SLOT * slots + _WIDGET * len(values) + _TEXT * texts
         height += _PREVIEW if kind in _SHOWS_RESULTS else 0
+        height += _WIDGET if kind in _WITH_BUTTON else 0
         ours = kind.startswith("SceneTok_")
         nodes[node_id] = {
             "id": int(node_id),
