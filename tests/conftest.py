@@ -1,5 +1,6 @@
 """Fixtures around a real ComfyUI that runs for the whole session."""
 
+import importlib.util
 import json
 import os
 import urllib.request
@@ -15,6 +16,7 @@ from tests.served import FRAMES, STEPS, write_capture
 
 PACK = Path(__file__).resolve().parents[1]
 PACK_NAME = "scenetok"
+collect_ignore = [] if importlib.util.find_spec("playwright") else ["browser"]  # `make test-browser` installs it
 
 
 @pytest.fixture(scope="session")
