@@ -8,6 +8,8 @@ from . import folders
 from .cameras import CameraTrajectory, SingleViewCamera, TransferTrajectory
 from .encode import EncodeViews, SaveSceneTokens
 from .generate import SceneGenSample, SceneGenSweep
+from .interchange import AddKeyframe, CamerasFromCameraCtrl, CamerasFromDA3, CamerasFromExtrinsics, CamerasFromLoad3D
+from .interchange_out import CamerasToCameraCtrl, CamerasToExtrinsics, CamerasToLoad3D, CamerasToWan, SaveCameras
 from .loaders import LoadGenerator, LoadModel, LoadPhotograph, LoadSceneTokens, LoadViews
 from .render import RenderTrajectory, RenderUncertainty
 from .subsets import ContactSheet, TokenMask, TokenSweep
@@ -30,6 +32,16 @@ NODES: list[type[io.ComfyNode]] = [
     SingleViewCamera,
     SceneGenSample,
     SceneGenSweep,
+    CamerasFromLoad3D,
+    AddKeyframe,
+    CamerasFromExtrinsics,
+    CamerasFromCameraCtrl,
+    CamerasFromDA3,
+    CamerasToLoad3D,
+    CamerasToExtrinsics,
+    CamerasToCameraCtrl,
+    CamerasToWan,
+    SaveCameras,
 ]
 
 

@@ -231,6 +231,19 @@ def new_scene_path(prefix: str) -> Path:
     Raises:
         ValueError: the prefix leads outside the output folder.
     """
+    return _numbered(prefix, ".safetensors")
+
+
+def new_cameras_folder(prefix: str) -> Path:
+    """A folder that does not exist yet, in the output folder: `prefix` with a counter.
+
+    Raises:
+        ValueError: the prefix leads outside the output folder.
+    """
+    return _numbered(prefix, "")
+
+
+def _numbered(prefix: str, suffix: str) -> Path:
     inside(prefix, output_folder())
     folder, stem, counter, _, _ = folder_paths.get_save_image_path(prefix, str(output_folder()))
-    return Path(folder) / f"{stem}_{counter:05}_.safetensors"
+    return Path(folder) / f"{stem}_{counter:05}_{suffix}"
