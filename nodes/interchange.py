@@ -286,7 +286,7 @@ class CamerasFromDA3(io.ComfyNode):
             inputs=[
                 _DepthAnythingSocket.Input(
                     "da3_geometry",
-                    tooltip="From Run Depth Anything 3: mode multiview, a Small or Base model, all pictures in one batch.",
+                    tooltip="From Run Depth Anything 3: mode multiview, a Small or Base model, all pictures at once.",
                 ),
             ],
             outputs=[

@@ -32,7 +32,7 @@ def _write_transforms(folder: Path, cameras: Cameras, pictures: list[str], size:
 
 
 def _write_realestate(folder: Path, cameras: Cameras, pictures: list[str], size: _Size) -> None:
-    write_realestate(folder / "cameras.txt", cameras)
+    write_realestate(folder / "path.txt", cameras)
 
 
 FORMATS = {
@@ -42,7 +42,7 @@ FORMATS = {
         ("sparse/0/cameras.txt", "sparse/0/images.txt", "sparse/0/points3D.txt"),
         _write_colmap,
     ),
-    "RealEstate10K": _Format("cameras/{}.png", ("cameras.txt",), _write_realestate),
+    "RealEstate10K": _Format("path/{}.png", ("path.txt",), _write_realestate),
 }
 
 
