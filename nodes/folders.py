@@ -188,6 +188,18 @@ def photograph_path(name: str) -> Path:
     return path
 
 
+def points_path(name: str) -> Path:
+    """A file of points: `name [output]` in the output folder, else in the input folder.
+
+    Raises:
+        ValueError: nothing there, or a path outside these folders.
+    """
+    path = _marked(name)
+    if not path.is_file():
+        raise ValueError(f"no file {name!r}; give the points that the viewer shows, those just saved as NAME [output]")
+    return path
+
+
 def _marked(name: str) -> Path:
     """The path that a name of ComfyUI stands for: `name [output]` in the output folder, else in the input folder.
 

@@ -7,6 +7,7 @@ to the right and `pitch` degrees upwards. None of them uses the package.
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,7 +20,7 @@ def payload(name):
     return json.loads((PAYLOADS / f"{name}.json").read_text())
 
 
-def depth_anything_payload():
+def depth_anything_payload() -> dict[str, Any]:
     data = payload("da3_geometry")
     return {key: value if isinstance(value, str) else torch.tensor(value) for key, value in data.items()}
 

@@ -1,6 +1,8 @@
 """Cameras out and in again in every convention, and what is refused."""
 
+import json
 import math
+import struct
 
 import pytest
 import torch
@@ -20,6 +22,7 @@ from scenetok_core.interchange import (
     to_load3d,
     to_matrices,
     to_wan,
+    viewer_fit,
 )
 from tests import outside, small
 from tests.captures import CX, CY, FX, FY, HEIGHT, NAMES, VIEWS, WIDTH, assert_same_cameras, reference, w2c
@@ -220,6 +223,67 @@ def test_a_model_that_the_viewer_moved_takes_the_camera_along():
         return local / local[2]
 
     torch.testing.assert_close(seen(own, point), seen(shown, placed), atol=1e-5, rtol=0)
+
+
+AXES = b"".join(b"property float %c\n" % axis for axis in b"xyz")
+CORNERS = torch.tensor([[-1.0, -2.0, 0.5], [3.0, 0.0, 2.5], [0.0, -1.0, 1.0]])
+
+
+def write_points(path, kind):
+    header = "ply\nformat {} 1.0\ncomment x\nelement vertex 3\nproperty uchar red\nproperty float x\nproperty float y\n"
+    header += "property float z\nelement face 0\nproperty list uchar int vertex_indices\nend_header\n"
+    rows = CORNERS.tolist()
+    if kind == "ascii":
+        path.write_text(header.format("ascii") + "\n".join(" ".join(map(str, [9, *row])) for row in rows) + "\n")
+    elif kind == "glb":
+        accessor = {"min": CORNERS.amin(0).tolist(), "max": CORNERS.amax(0).tolist()}
+        scene = {"meshes": [{"primitives": [{"attributes": {"POSITION": 0}}]}], "accessors": [accessor]}
+        text = json.dumps(scene).encode()
+        path.write_bytes(struct.pack("<4sII I4s", b"glTF", 2, 20 + len(text), len(text), b"JSON") + text)
+    else:
+        body = b"".join(struct.pack("<B3f", 9, *row) for row in rows)
+        path.write_bytes(header.format("binary_little_endian").encode() + body)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("layout", "kind", "shown"),
+    [
+        ("ball", "ascii", [-2 / 6**0.5, -1 / 6**0.5, -1 / 6**0.5]),  # 2, 1, 1 from the middle of the box
+        ("ball", "binary", [-2 / 6**0.5, -1 / 6**0.5, -1 / 6**0.5]),
+        ("box", "binary", [-2.5, 0.0, -1.25]),  # a box of 4 x 2 x 2, drawn 1.25 times as large
+        ("box", "glb", [-2.5, 0.0, -1.25]),
+    ],
+)
+def test_what_viewers_do_to_points_is_undone(tmp_path, layout, kind, shown):
+    """A camera that the user put onto the first point stands there in the file's world as well."""
+    file = write_points(tmp_path / ("points.glb" if kind == "glb" else "points.ply"), kind)
+    info = {**outside.viewer_old(), "position": dict(zip("xyz", shown, strict=True))}
+    camera = from_load3d(info, fit=viewer_fit(file, layout))
+    torch.testing.assert_close(camera.centers[0], CORNERS[0] * torch.tensor([1.0, -1.0, -1.0]))
+    torch.testing.assert_close(camera.c2w[0, :3, :3], from_load3d(info).c2w[0, :3, :3])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.obj", b"v 0 0 0", "neither a .ply nor a .glb"),
+        ("a.ply", b"plyx", "cannot read the points of"),
+        ("a.glb", b"glTF", "cannot read the points of"),
+        ("a.ply", b"ply\nformat ascii 1.0\nelement vertex 0\n" + AXES + b"end_header\n", "has no points"),
+    ],
+)
+def test_files_without_points_are_refused(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        viewer_fit(tmp_path / name, "ball")
+    with pytest.raises(ValueError, match="unknown layout 'pile'"):
+        viewer_fit(tmp_path / name, "pile")
+
+
+def test_viewers_keep_the_roll_of_a_camera_that_has_one():
+    assert to_load3d(reference(), 0)["useCustomUp"] is True
+    assert "useCustomUp" not in to_load3d(small.cameras(), 1)
 
 
 def test_a_viewer_of_something_else_is_laid_onto_a_camera_of_the_capture():

@@ -134,6 +134,20 @@ def test_a_viewer_of_something_else_starts_at_a_camera_of_the_capture(saved, cub
     torch.testing.assert_close(cameras.c2w, small.cameras(VIEWS).c2w[[2]], atol=1e-5, rtol=0)
 
 
+def test_points_that_the_viewer_fits_lead_the_camera_back(saved, cube, comfy):
+    header = (
+        "ply\nformat ascii 1.0\nelement vertex 2\nproperty float x\nproperty float y\nproperty float z\nend_header\n"
+    )
+    (comfy.folder("output") / "cloud.ply").write_text(header + "-1 0 0\n5 0 0\n")
+    nodes = {
+        "10": load3d(outside.viewer_new(right=1.0)),
+        "11": node("CamerasFromLoad3D", camera_info=["10", 4], **VIEWER, layout="ball", points="cloud.ply [output]"),
+        SAVE: save(["11", 0], "RealEstate10K"),
+    }
+    cameras = read_cameras(saved(nodes, "path.txt"))
+    torch.testing.assert_close(cameras.centers[0], torch.tensor([5.0, 0, 0]), atol=1e-5, rtol=0)
+
+
 def test_the_viewer_gets_a_camera_of_the_path(run, loaded):
     nodes = {
         "10": node("CamerasToLoad3D", cameras=[VIEW, 1], frame=3, distance=0.0),
@@ -180,6 +194,13 @@ def test_files_elsewhere_and_of_other_kinds_are_refused(run, loaded, changes, me
                 "10": node("CamerasFromLoad3D", camera_info=["9", 4], **{**VIEWER, "world": "reference"}),
             },
             "world reference needs the capture's cameras",
+        ),
+        (
+            {
+                "9": load3d(outside.viewer_old()),
+                "10": node("CamerasFromLoad3D", camera_info=["9", 4], **VIEWER, layout="ball", points="../secret.ply"),
+            },
+            "is not inside",
         ),
         (
             {

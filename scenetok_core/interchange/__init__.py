@@ -10,9 +10,11 @@ from .depth_anything import from_depth_anything
 from .keys import insert_key
 from .matrices import from_matrices, to_matrices
 from .threejs import VIEWER_FOV, from_load3d, place_at, to_load3d
+from .viewer_fit import LAYOUTS, viewer_fit
 from .wan import to_wan
 
 __all__ = [
+    "LAYOUTS",
     "VIEWER_FOV",
     "from_cameractrl",
     "from_depth_anything",
@@ -25,4 +27,5 @@ __all__ = [
     "to_load3d",
     "to_matrices",
     "to_wan",
+    "viewer_fit",
 ]

@@ -1,7 +1,8 @@
 """LOAD3D_CAMERA, the camera of ComfyUI's 3-D viewers (three.js).
 
 A dict of `position`, `target`, `zoom` and `cameraType`, with newer front ends also `quaternion` (x, y, z, w), `fov`
-(vertical, degrees) and `aspect`. The world is right-handed with y up, the camera looks along its -z axis.
+(vertical, degrees) and `aspect`; `useCustomUp` makes them keep a camera's roll. The world is right-handed with y up,
+the camera looks along its -z axis.
 
 A viewer that shows points of a capture has the capture's origin and unit but not its axes: in files for viewers (GLB,
 PLY) y and z are turned round, by half a turn about x, since their world has y up. The same half turn leads back.
@@ -27,6 +28,7 @@ _SIDE = 1024  # pixels; where the viewers' width and height start
 _NEAREST_TARGET = 1e-3  # of a unit
 _ISOTROPY = 1e-3
 _VERTICAL = 1e-9
+_LEVEL = 1e-4  # the sine of a roll that a viewer may drop
 
 
 def from_load3d(
@@ -34,6 +36,7 @@ def from_load3d(
     size: tuple[int, int] | None = None,
     fov_degrees: float = VIEWER_FOV,
     model_info: object = None,
+    fit: object = None,
 ) -> Cameras:
     """The camera of a viewer, in the world of the capture whose points (in glTF axes) the viewer shows.
 
@@ -46,6 +49,7 @@ def from_load3d(
         fov_degrees: vertical field of view, for cameras that do not tell it.
         model_info: LOAD3D_MODEL_INFO, where the viewer has put the model (the first one counts); None: where its file
             says.
+        fit: from `viewer_fit`, how the viewer lays out the points of the file before; None: as they are.
 
     Returns:
         One camera, without a name.
@@ -61,8 +65,8 @@ def from_load3d(
     pose = torch.eye(4, dtype=torch.float64)
     pose[:3, 3] = _vector("position", info.get("position"))
     pose[:3, :3] = _rotation(info, pose[:3, 3])
-    if model_info is not None:
-        pose = _in_model(pose, model_info)
+    for placement in (model_info, fit):
+        pose = pose if placement is None else _in_model(pose, placement)
     aspect = _number("aspect", info.get("aspect") or 1.0)
     height, width = size or (_SIDE, round(_SIDE * aspect))
     fov = _number("fov", info.get("fov") or fov_degrees)
@@ -118,6 +122,7 @@ def to_load3d(cameras: Cameras, index: int, distance: float | None = None) -> di
         ahead = focus_point(cameras) - cameras.centers[index]
         distance = max(float(ahead @ cameras.forward[index]), _NEAREST_TARGET)
     focal_x, focal_y = cameras.K[index, (0, 1), (0, 1)].tolist()
+    rolled = abs(float(pose[1, 0])) > _LEVEL
     return {
         "position": _named(pose[:3, 3]),
         "target": _named(pose[:3, 3] - distance * pose[:3, 2]),
@@ -126,6 +131,7 @@ def to_load3d(cameras: Cameras, index: int, distance: float | None = None) -> di
         "quaternion": _named(quaternion_from_matrix(pose[:3, :3])),
         "fov": math.degrees(2 * math.atan(0.5 / focal_y)),
         "aspect": focal_y / focal_x,
+        **({"useCustomUp": True} if rolled else {}),
     }
 
 
