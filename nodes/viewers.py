@@ -20,9 +20,9 @@ Anything 3 write them)
 - reference: something else; the viewer's origin, looking along -z, is laid onto a camera of the capture"""
 
 _LAYOUTS = """How the viewer lays out the points of the file; viewers tell it nowhere. For world capture only.
-- none: as they are (GLB in front ends since 2026)
-- ball: PLY in front ends since 2026
-- box: any file in front ends of 2025"""
+- none: as they are (GLB in newer front ends)
+- ball: PLY in newer front ends
+- box: any file in older front ends (1.32 and about)"""
 
 
 def _load3d_inputs() -> list[io.Input]:

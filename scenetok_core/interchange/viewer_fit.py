@@ -1,7 +1,7 @@
 """How ComfyUI's 3-D viewers lay out the points of a file, so that a camera placed around them can be led back.
 
-- ball: points of a PLY file, in front ends since 2026: centred, the farthest point at distance 1.
-- box: every file, in front ends of 2025: the longest side of its bounding box is 5, its bottom stands on y = 0.
+- ball: points of a PLY file, in newer front ends: centred, the farthest point at distance 1.
+- box: every file, in older front ends (1.32, say): the longest side of its bounding box is 5, its bottom stands on y = 0.
 
 None of this is in LOAD3D_MODEL_INFO, but the file tells it.
 """
