@@ -1,7 +1,7 @@
 """How ComfyUI's 3-D viewers lay out the points of a file, so that a camera placed around them can be led back.
 
 - ball: points of a PLY file, in newer front ends: centred, the farthest point at distance 1.
-- box: every file, in older front ends (1.32, say): the longest side of its bounding box is 5, its bottom stands on y = 0.
+- box: every file, in older front ends (1.32, say): its bounding box has 5 as the longest side and stands on y = 0.
 
 None of this is in LOAD3D_MODEL_INFO, but the file tells it.
 """
