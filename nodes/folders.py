@@ -188,6 +188,18 @@ def photograph_path(name: str) -> Path:
     return path
 
 
+def points_path(name: str) -> Path:
+    """A file of points: `name [output]` in the output folder, else in the input folder.
+
+    Raises:
+        ValueError: nothing there, or a path outside these folders.
+    """
+    path = _marked(name)
+    if not path.is_file():
+        raise ValueError(f"no file {name!r}; give the points that the viewer shows, those just saved as NAME [output]")
+    return path
+
+
 def _marked(name: str) -> Path:
     """The path that a name of ComfyUI stands for: `name [output]` in the output folder, else in the input folder.
 
@@ -231,6 +243,19 @@ def new_scene_path(prefix: str) -> Path:
     Raises:
         ValueError: the prefix leads outside the output folder.
     """
+    return _numbered(prefix, ".safetensors")
+
+
+def new_cameras_folder(prefix: str) -> Path:
+    """A folder that does not exist yet, in the output folder: `prefix` with a counter.
+
+    Raises:
+        ValueError: the prefix leads outside the output folder.
+    """
+    return _numbered(prefix, "")
+
+
+def _numbered(prefix: str, suffix: str) -> Path:
     inside(prefix, output_folder())
     folder, stem, counter, _, _ = folder_paths.get_save_image_path(prefix, str(output_folder()))
-    return Path(folder) / f"{stem}_{counter:05}_.safetensors"
+    return Path(folder) / f"{stem}_{counter:05}_{suffix}"

@@ -34,6 +34,16 @@ NODES = {
     "SceneTok_SingleViewCamera",
     "SceneTok_SceneGenSample",
     "SceneTok_SceneGenSweep",
+    "SceneTok_CamerasFromLoad3D",
+    "SceneTok_AddKeyframe",
+    "SceneTok_CamerasFromExtrinsics",
+    "SceneTok_CamerasFromCameraCtrl",
+    "SceneTok_CamerasFromDA3",
+    "SceneTok_CamerasToLoad3D",
+    "SceneTok_CamerasToExtrinsics",
+    "SceneTok_CamerasToCameraCtrl",
+    "SceneTok_CamerasToWan",
+    "SceneTok_SaveCameras",
 }
 CANCEL_SHARE = 0.1  # of all steps; a limit in seconds would fail on a busy machine
 

@@ -54,6 +54,17 @@ def test_what_lies_in_the_input_folder_can_be_loaded(run, prompt, cluttered, nam
     assert done.status == "execution_success", done.error
 
 
+def test_dl3dv_scenes_are_offered_and_loaded(comfy, run, prompt):
+    scene = comfy.folder("input", "dl3dv", "1K", "0a1b")
+    write_capture(scene)
+    (scene / "images").rename(scene / "images_4")
+    assert "dl3dv/1K/0a1b" in offered_captures(comfy)
+    load = {VIEW: prompt[VIEW], "9": {"class_type": "PreviewImage", "inputs": {"images": [VIEW, 0]}}}
+    done = run(edited(load, SceneTok_LoadViews={"capture": "dl3dv/1K/0a1b"}))
+    assert done.status == "execution_success", done.error
+    shutil.rmtree(scene.parents[1])
+
+
 def test_only_files_of_the_capture_make_it_load_again(run, prompt, cluttered):
     load = {VIEW: prompt[VIEW], "9": {"class_type": "PreviewImage", "inputs": {"images": [VIEW, 0]}}}
     load = edited(load, SceneTok_LoadViews={"capture": "my_walk.json"})
