@@ -116,7 +116,8 @@ def test_every_path_is_made_of_real_cameras(preset, cameras, frames):
     assert len(path) == frames
     assert path.size == SIZE
     assert_rotations(path)
-    torch.testing.assert_close(path.K, cameras.K[:1].expand(frames, 3, 3))
+    if preset != "zoom":
+        torch.testing.assert_close(path.K, cameras.K[:1].expand(frames, 3, 3))
 
 
 @every_preset
@@ -398,7 +399,7 @@ def test_zero_frames_are_refused(preset):
     ("preset", "options", "message"),
     [
         ("zoomies", {}, "unknown trajectory 'zoomies'.*follow.*orbit"),
-        ("orbit", {"speed": 2}, "no option speed.*degrees"),
+        ("orbit", {"turns": 2}, "no option turns.*degrees.*speed"),
         ("orbit", {"reference": 9}, "between 0 and 8, got 9"),
         ("orbit", {"focus_distance": 0.0}, "positive length"),
         ("spiral", {"forward": 1.0}, "below 1"),

@@ -18,7 +18,7 @@ from ..checkpoints import load_scene
 from ..configs import SolverName, TemporalTiles, convert
 from ..depth import DepthHead, colour_depth
 from ..files import replacing
-from ..trajectories import PRESETS, make_trajectory, preset_options
+from ..trajectories import PRESETS, make_trajectory, modifier_options, preset_options
 from ..video import write_video
 from .common import add_model, bar, check_output, open_model, writing
 
@@ -35,7 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="option of the camera path (repeatable), e.g. degrees=120 for orbit, keys=FILE_OR_JSON for keyframes",
+        help="option of the camera path (repeatable), e.g. degrees=120 for orbit, keys=FILE_OR_JSON for keyframes, and "
+        "speed=0.5, easing=ease-in-out, reverse=true, path_smoothing=0.1 for all",
     )
     parser.add_argument("--frames", type=int, default=48, help="frames to render (default 48)")
     parser.add_argument("--steps", type=int, help="sampling steps; 1 is the posterior mean (default: the model's)")
@@ -98,8 +99,9 @@ def _write_array(path: Path, depth: Tensor) -> None:
 
 
 def _path_options(preset: str, settings: Sequence[str]) -> dict[str, Any]:
-    """`name=value` texts as the options of a preset. Raises `ValueError` for unknown names and wrong values."""
-    known, hints = preset_options(preset), get_type_hints(PRESETS[preset])
+    """`name=value` texts as the options of a path. Raises `ValueError` for unknown names and wrong values."""
+    known = preset_options(preset) | modifier_options()
+    hints = get_type_hints(make_trajectory) | get_type_hints(PRESETS[preset])
     options = {}
     for setting in settings:
         name, separator, text = setting.partition("=")
