@@ -68,6 +68,7 @@ def estimate_up(cameras: Cameras) -> Tensor:
 def _level_direction(right: Tensor) -> Tensor | None:
     """The direction [3] orthogonal to most of the axes [V, 3], or None when they single out no such direction."""
     weight = torch.ones(len(right), dtype=right.dtype)
+    spread, axes, off = torch.zeros(3), torch.eye(3), weight
     for _ in range(_REWEIGHTINGS):
         spread, axes = torch.linalg.eigh((weight[:, None] * right).T @ right / weight.sum())
         off = (right @ axes[:, 0]).abs()
