@@ -9,6 +9,7 @@ from .cameras import CameraTrajectory, SingleViewCamera, TransferTrajectory
 from .encode import EncodeViews, SaveSceneTokens
 from .generate import SceneGenSample, SceneGenSweep
 from .loaders import LoadGenerator, LoadModel, LoadPhotograph, LoadSceneTokens, LoadViews
+from .path_tools import EditTrajectory, JoinTrajectories, PathPreview
 from .render import RenderTrajectory, RenderUncertainty
 from .subsets import ContactSheet, TokenMask, TokenSweep
 
@@ -19,6 +20,9 @@ NODES: list[type[io.ComfyNode]] = [
     EncodeViews,
     CameraTrajectory,
     TransferTrajectory,
+    EditTrajectory,
+    JoinTrajectories,
+    PathPreview,
     RenderTrajectory,
     RenderUncertainty,
     SaveSceneTokens,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import itertools
+import math
 from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
@@ -29,7 +31,7 @@ class Canvas:
         self._image = Image.new("RGB", (size[0] * _SUPERSAMPLING, size[1] * _SUPERSAMPLING), background)
         self._draw = ImageDraw.Draw(self._image, "RGBA")
         self._background = background
-        self._taken: list[Box] = []
+        self.taken: list[Box] = []  # where there is text
 
     def line(self, points: Sequence[Point], colour: Colour, width: float) -> None:
         """An open line with round corners and ends."""
@@ -50,17 +52,19 @@ class Canvas:
 
     def text(self, at: Point, text: str, colour: Colour, pixels: float, anchor: str = "la") -> Box:
         """Text of a height, anchored as Pillow anchors it; returns the box it takes, which later labels avoid."""
-        font = _font(round(pixels * _SUPERSAMPLING))
-        box = self._draw.textbbox(_scaled(at), text, font=font, anchor=anchor)
-        rim = {"stroke_width": round(pixels * _RIM * _SUPERSAMPLING), "stroke_fill": self._background}
-        self._draw.text(_scaled(at), text, fill=colour, font=font, anchor=anchor, **rim)
-        left, top, right, bottom = (edge / _SUPERSAMPLING for edge in box)
+        left, top, right, bottom = (edge / _SUPERSAMPLING for edge in self._write(at, text, colour, pixels, anchor))
         self.reserve((left, top, right, bottom))
         return left, top, right, bottom
 
+    def _write(self, at: Point, text: str, colour: Colour, pixels: float, anchor: str) -> Box:
+        font = _font(round(pixels * _SUPERSAMPLING))
+        rim = {"stroke_width": round(pixels * _RIM * _SUPERSAMPLING), "stroke_fill": self._background}
+        self._draw.text(_scaled(at), text, fill=colour, font=font, anchor=anchor, **rim)
+        return self._draw.textbbox(_scaled(at), text, font=font, anchor=anchor)
+
     def reserve(self, box: Box) -> None:
         """Keep labels out of a box."""
-        self._taken.append(box)
+        self.taken.append(box)
 
     def label(self, beside: Point, text: str, colour: Colour, pixels: float, avoid: Sequence[Point] = ()) -> None:
         """Text near a point, where it covers no other text and as few of the points to avoid as possible."""
@@ -71,13 +75,13 @@ class Canvas:
             for across, down in ((1, 0), (-1, 0), (0, -1), (0, 1), (1, -1), (-1, -1), (1, 1), (-1, 1))
         ]
         best = min(places, key=lambda box: self._faults(box, avoid))
-        self.text((best[0], (best[1] + best[3]) / 2), text, colour, pixels, anchor="lm")
+        self._write((best[0], (best[1] + best[3]) / 2), text, colour, pixels, "lm")
         self.reserve((best[0] - pixels / 2, best[1], best[2] + pixels / 2, best[3]))
 
     def _faults(self, box: Box, avoid: Sequence[Point]) -> int:
         width, height = self.size
         outside = box[0] < 2 or box[1] < 2 or box[2] > width - 2 or box[3] > height - 2
-        covered = sum(_overlap(box, other) for other in self._taken)
+        covered = sum(_overlap(box, other) for other in self.taken)
         return 10_000 * (outside + covered) + sum(box[0] <= x <= box[2] and box[1] <= y <= box[3] for x, y in avoid)
 
     def paste(self, image: Image.Image, at: Point) -> None:
@@ -94,6 +98,15 @@ class Canvas:
     def image(self) -> Image.Image:
         """The drawing, antialiased."""
         return self._image.reduce(_SUPERSAMPLING)
+
+
+def dense_line(places: Sequence[Point], step: float) -> list[Point]:
+    """Points at most `step` pixels apart along a line."""
+    dense = list(places[:1])
+    for a, b in itertools.pairwise(places):
+        count = max(1, math.ceil(math.dist(a, b) / step))
+        dense += [(a[0] + (b[0] - a[0]) * i / count, a[1] + (b[1] - a[1]) * i / count) for i in range(1, count + 1)]
+    return dense
 
 
 def _scaled(point: Point) -> Point:

@@ -20,6 +20,7 @@ ASPECT = 0.74  # height of the whole preview by its width
 _MARGIN, _GAP, _LEGEND = 0.0125, 0.01, 0.045  # of the width
 _HEADROOM, _FOOTROOM, _SIDEROOM = 0.15, 0.14, 0.09  # of a plane: title, scale bar, labels
 _FRUSTUM = 0.07  # of what a plane shows
+PATH_FRUSTUM = 1.5  # length of the path's frustums by that of the inputs'
 _FARTHEST_PIVOT = 1.5  # times the size of everything else; beyond, the pivot is left out
 _NICE = (1.0, 2.0, 5.0, 10.0)
 _BAR = 0.3  # longest scale bar, of a plane's width
@@ -72,7 +73,7 @@ class Layout:
     picture: PictureView
     picture_panel: Box  # around the picture
     pivot: Tensor | None  # [3], None when it is too far away to be shown
-    frustum: float  # length of a camera's frustum, scene units
+    frustum: float  # length of an input camera's frustum, scene units
     bar: float  # length of the scale bar, scene units
 
 
@@ -109,7 +110,8 @@ def preview_layout(path: Cameras, inputs: Cameras, keys: Cameras | None = None, 
     near = float((pivot - points.mean(0)).norm()) <= _FARTHEST_PIVOT * max(span, focus_distance(inputs))
     everything = torch.cat([points, pivot[None]]) if near else points
     frustum = _FRUSTUM * max(float((everything.amax(0) - everything.amin(0)).norm()), _smallest(inputs))
-    everything = torch.cat([everything, *(frustums(cameras, frustum).flatten(0, 1) for cameras in shown)])
+    tips = (frustums(cameras, frustum * PATH_FRUSTUM).flatten(0, 1) for cameras in (path, inputs))
+    everything = torch.cat([everything, *tips])
     boxes = panel_boxes(width)
     frames = (
         ("Top", (right, ahead), ("right", "ahead")),

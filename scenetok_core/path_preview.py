@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ import torch
 from PIL import Image, ImageEnhance
 from torch import Tensor
 
-from .drawing import Box, Canvas, Colour, Point
+from .drawing import Box, Canvas, Colour, Point, dense_line
 from .framing import one_scene
 from .path_glyphs import (
     BACKGROUND,
@@ -29,7 +30,7 @@ from .path_glyphs import (
     draw_pivot,
     time_colour,
 )
-from .path_layout import Layout, PictureView, Plane, frustums, preview_layout
+from .path_layout import PATH_FRUSTUM, Layout, PictureView, Plane, frustums, preview_layout
 from .seen import measure_seen
 from .sheets import to_image
 from .types import Cameras
@@ -129,7 +130,7 @@ def _draw_plane(scene: _Scene, plane: Plane) -> Canvas:
     for frame in _spread(len(scene.path), _PATH_FRUSTUMS):
         colour = _colour_of(frame, scene)
         rim = OUTSIDE if scene.outside[frame] else colour
-        solids.append((frustums(scene.path[[frame]], scene.layout.frustum)[0], colour, rim))
+        solids.append((frustums(scene.path[[frame]], scene.layout.frustum * PATH_FRUSTUM)[0], colour, rim))
     obstacles = []
     for corners, colour, rim in solids:
         points = _points(plane.project(corners), plane.box)
@@ -148,7 +149,7 @@ def _draw_plane(scene: _Scene, plane: Plane) -> Canvas:
         scene,
         [(name, plane.project(point), frame) for name, point, frame in _marks(scene)],
         plane.box,
-        [*places, *obstacles],
+        [*dense_line(places, 6 * scene.unit), *obstacles],
     )
     return canvas
 
@@ -174,8 +175,17 @@ def _draw_marks(
         else:
             canvas.disc(at, 8.5 * scene.unit, SHADOW)
             canvas.disc(at, 7 * scene.unit, _colour_of(frame, scene), TEXT, 2 * scene.unit)
-    for name, at, frame in placed:
+    for name, at, frame in _named_once(placed, 12 * scene.unit):
         canvas.label(at, name, MUTED if frame is None else TEXT, scene.text, [*avoid, *(at for _, at, _ in placed)])
+
+
+def _named_once(placed: Sequence[tuple[str, Point, int | None]], near: float) -> list[tuple[str, Point, int | None]]:
+    """Start and end as one label where they lie within `near` pixels of each other."""
+    ends = [mark for mark in placed if mark[2] is not None]
+    others = [mark for mark in placed if mark[2] is None]
+    if len(ends) == 2 and math.dist(ends[0][1], ends[1][1]) < near:
+        ends = [("start, end", ends[1][1], 0)]
+    return [*others, *ends]
 
 
 def _draw_line(canvas: Canvas, places: Sequence[Point], scene: _Scene) -> None:

@@ -99,9 +99,9 @@ def _seen_points(points: Tensor, origins: Tensor, inputs: Cameras, w2c: Tensor) 
 
 
 def describe_seen(seen: Seen) -> str:
-    """One sentence on the frames that are outside (counted from 0), or an empty text when none is."""
+    """One sentence: that the path stays inside, or which frames (counted from 0) leave and by how much."""
     if not bool(seen.outside.any()):
-        return ""
+        return f"the path stays in what the input cameras saw: at least {float(seen.covered.min()):.0%} of every view"
     worst = int(torch.where(seen.outside, seen.covered - seen.distance, torch.inf).argmin())
     runs = _runs(seen.outside)
     named = ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in runs[:_NAMED_RUNS])

@@ -22,7 +22,7 @@ from .keys import keyframes_from_json
 from .moves import dolly, pan, tilt, zoom
 from .pace import Easing, Pace
 from .through import follow, keyframes, loop
-from .tools import smooth_path
+from .tools import edit_path, offset_path, path_fov, resample_path, reverse_path, smooth_path, trim_path
 
 __all__ = [
     "PRESETS",
@@ -30,6 +30,7 @@ __all__ = [
     "Pace",
     "arc",
     "dolly",
+    "edit_path",
     "estimate_up",
     "focus_point",
     "follow",
@@ -39,12 +40,17 @@ __all__ = [
     "loop",
     "make_trajectory",
     "modifier_options",
+    "offset_path",
     "orbit",
     "pan",
+    "path_fov",
     "preset_options",
+    "resample_path",
+    "reverse_path",
     "smooth_path",
     "spiral",
     "tilt",
+    "trim_path",
     "zoom",
 ]
 

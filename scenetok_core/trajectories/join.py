@@ -9,15 +9,14 @@ from ..splines import Keys, continuous
 from ..types import Cameras
 from .rig import from_keys, to_keys
 
-# A tangent longer than this many chords would swing the blend past its ends.
-_LONGEST_TANGENT = 3.0
+_COASTING = 8.0  # frames: how long a path keeps going after its end
 
 
 def join_paths(first: Cameras, second: Cameras, blend: int = 0) -> Cameras:
     """`first`, then `blend` cameras between them, then `second`.
 
     The blend leaves the first path as fast and in the direction in which it ended and meets the second one as it
-    begins (cubic Hermite curves of position, rotation and intrinsics). Without blend, a camera that ends the first
+    begins. Without blend, a camera that ends the first
     path and begins the second is there once.
 
     Args:
@@ -44,30 +43,30 @@ def join_paths(first: Cameras, second: Cameras, blend: int = 0) -> Cameras:
     same = all(torch.allclose(one[-1], other[0], atol=1e-7) for one, other in zip(a, b, strict=True))
     if blend == 0 and same:
         b = Keys(*(value[1:] for value in b))
-    times = torch.arange(1, blend + 1, dtype=torch.float64) / (blend + 1)
-    between = Keys(*(_hermite(one, other, times) for one, other in zip(a, b, strict=True)))
+    between = Keys(
+        position=_lead_over(a.position, b.position, blend),
+        quaternion=_lead_over(a.quaternion, b.quaternion, blend),
+        K=_lead_over(a.K[-1:], b.K[:1], blend),
+    )
     return from_keys(first, Keys(*(torch.cat(parts) for parts in zip(a, between, b, strict=True))))
 
 
-def _hermite(before: Tensor, after: Tensor, times: Tensor) -> Tensor:
-    """Values [B, ...] at `times` [B] in (0, 1) between the last row of `before` and the first one of `after`."""
-    shape = before.shape[1:]
-    before, after = before[-2:].flatten(1), after[:2].flatten(1)
-    start, end, steps = before[-1], after[0], len(times) + 1
-    chord = end - start
-    longest = _LONGEST_TANGENT * chord.norm()
-    leaving, arriving = (
-        _shorten(_step(pair) * steps, longest) if len(pair) == 2 else torch.zeros_like(chord)
-        for pair in (before, after)
-    )
-    t = times[:, None]
-    values = start + t**2 * (3 - 2 * t) * chord + t * (1 - t) ** 2 * leaving - t**2 * (1 - t) * arriving
-    return values.unflatten(1, shape)
+def _lead_over(before: Tensor, after: Tensor, count: int) -> Tensor:
+    """`count` values [count, ...] from the last of `before` [N, ...] to the first of `after` [M, ...].
+
+    Both sequences go on as fast as they end and begin, come to rest, and are faded into each other.
+    """
+    frame = torch.arange(1, count + 1, dtype=torch.float64)
+    share = frame / (count + 1)
+    leaving, arriving = _coast(before, frame), _coast(after.flip(0), count + 1 - frame)
+    return torch.lerp(leaving, arriving, _column(share**2 * (3 - 2 * share), before))
 
 
-def _step(pair: Tensor) -> Tensor:
-    return pair[1] - pair[0]
+def _coast(values: Tensor, frames: Tensor) -> Tensor:
+    """Where a sequence [N, ...] is some frames [B] after its end, when its last step fades away."""
+    step = values[-1] - values[-2] if len(values) > 1 else torch.zeros_like(values[-1])
+    return values[-1] + _column(_COASTING * (1 - torch.exp(-frames / _COASTING)), values) * step
 
 
-def _shorten(tangent: Tensor, longest: Tensor) -> Tensor:
-    return tangent * (longest / tangent.norm().clamp(min=torch.finfo(tangent.dtype).tiny)).clamp(max=1)
+def _column(values: Tensor, like: Tensor) -> Tensor:
+    return values.reshape(-1, *[1] * (like.ndim - 1))

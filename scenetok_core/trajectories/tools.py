@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from ..framing import with_fov, zoomed
+from ..framing import focus_distance, with_fov, zoomed
 from ..splines import constant_pace, interpolate, smooth
 from ..types import Cameras
 from .pace import fractions
@@ -94,3 +94,44 @@ def path_fov(path: Cameras, fov: float | None = None, zoom: float = 1.0) -> Came
         raise ValueError(f"zoom must be a positive multiple of the focal length, got {zoom}")
     K = path.K if fov is None else with_fov(path.K, fov)
     return path if fov is None and zoom == 1 else path.replace(K=zoomed(K, torch.full_like(K[..., 0, 0], zoom)))
+
+
+def edit_path(
+    path: Cameras,
+    *,
+    trim: tuple[int, int] = (0, 0),
+    reverse: bool = False,
+    frames: int | None = None,
+    even: bool = False,
+    smoothing: float = 0.0,
+    offset: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    fov: float | None = None,
+    zoom: float = 1.0,
+    around: Cameras | None = None,
+) -> Cameras:
+    """The tools of this module one after another, in the order of the arguments; by default none changes anything.
+
+    Args:
+        path: the cameras of one path.
+        trim: cameras to take from start and end, see `trim_path`.
+        reverse: from the last camera to the first.
+        frames: number of cameras after `resample_path`; None = as many as there are.
+        even: at constant pace, see `resample_path`.
+        smoothing: see `smooth_path`.
+        offset: right, down and forward, as fractions of the distance to the focus point of `around`.
+        fov: see `path_fov`.
+        zoom: see `path_fov`.
+        around: the input cameras of the scene; None = the path itself.
+
+    Raises:
+        ValueError: what the tools refuse.
+    """
+    path = trim_path(path, *trim)
+    path = reverse_path(path) if reverse else path
+    if frames is not None or even:
+        path = resample_path(path, len(path) if frames is None else frames, even=even)
+    path = smooth_path(path, smoothing)
+    if any(offset):
+        unit = focus_distance(path if around is None else around)
+        path = offset_path(path, *(share * unit for share in offset))
+    return path_fov(path, fov, zoom)
