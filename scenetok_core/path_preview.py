@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Sequence
@@ -35,9 +36,10 @@ from .seen import measure_seen
 from .sheets import to_image
 from .types import Cameras
 
-_SMALL, _LARGE = 0.0145, 0.018  # height of text, of the width
+_SMALL, _LARGE = 18.5, 23.0  # height of text, in units
 _MOST_FRUSTUMS = 40  # of input cameras that are drawn
 _PATH_FRUSTUMS = 6
+_BOLD = 1.45
 _NEAR = 0.25  # of a frustum's length: the path is cut off this far before the camera of the picture
 _DIMMED = 0.72
 
@@ -55,7 +57,7 @@ class _Scene:
 
     @property
     def text(self) -> float:
-        return _SMALL * self.layout.size[0]
+        return _SMALL * self.unit
 
 
 def draw_path(
@@ -93,8 +95,11 @@ def draw_path(
 
 
 def draw_view(path: Cameras, inputs: Cameras, name: str, width: int = 480) -> Image.Image:
-    """One plane of the drawing alone: "Top", "Front" or "Side", `width` pixels wide, without legend."""
-    scene = _scene(path, inputs, None, round(width * 1280 / 621))
+    """One plane of the drawing alone: "Top", "Front" or "Side", `width` pixels wide, in bold strokes, no legend."""
+    whole = preview_layout(path, inputs)
+    left, _, right, _ = whole.planes[0].box
+    scene = _scene(path, inputs, None, round(width * whole.size[0] / (right - left)))
+    scene = dataclasses.replace(scene, unit=_BOLD * scene.unit)
     plane = next(plane for plane in scene.layout.planes if plane.name == name)
     return _draw_plane(scene, plane).image()
 
@@ -110,7 +115,7 @@ def _panel(box: Box) -> Canvas:
 
 
 def _draw_title(canvas: Canvas, title: str, scene: _Scene) -> None:
-    canvas.text((14 * scene.unit, 12 * scene.unit), title, TEXT, _LARGE * scene.layout.size[0])
+    canvas.text((14 * scene.unit, 12 * scene.unit), title, TEXT, _LARGE * scene.unit)
 
 
 def _points(pixels: Tensor, box: Box) -> list[Point]:
