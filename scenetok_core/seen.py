@@ -81,21 +81,22 @@ def _covered(path: Cameras, inputs: Cameras) -> Tensor:
     depths = focus_distance(inputs) * torch.tensor(_DEPTHS)
     origins, directions = ray_map(path.c2w, path.K, _GRID)
     points = (origins[..., None] + directions[..., None] * depths).permute(0, 2, 3, 4, 1).flatten(1, 3)
-    w2c = torch.linalg.inv(inputs.c2w.double()).float()
+    towards = directions[..., None].expand(*directions.shape, len(depths)).permute(0, 2, 3, 4, 1).flatten(1, 3)
     at_once = max(1, _VALUES_AT_ONCE // (points.shape[1] * len(inputs)))
-    parts = zip(points.split(at_once), path.centers.split(at_once), strict=True)
-    return torch.cat([_seen_points(part, origin, inputs, w2c).float().mean(1) for part, origin in parts])
+    parts = zip(points.split(at_once), towards.split(at_once), strict=True)
+    seen = (_seen_points(part.flatten(0, 1), ways.flatten(0, 1), inputs) for part, ways in parts)
+    return torch.cat(list(seen)).unflatten(0, (len(path), -1)).float().mean(1)
 
 
-def _seen_points(points: Tensor, origins: Tensor, inputs: Cameras, w2c: Tensor) -> Tensor:
-    """Whether any input camera saw the points [T, P, 3] from the side of `origins` [T, 3]: [T, P] bool."""
-    local = torch.einsum("vij,tpj->tvpi", w2c[:, :3, :3], points) + w2c[None, :, None, :3, 3]
-    pixel = torch.einsum("vij,tvpj->tvpi", inputs.K, local)
-    across, down, depth = pixel.unbind(-1)
+def _seen_points(points: Tensor, directions: Tensor, inputs: Cameras) -> Tensor:
+    """Whether any input camera saw the points [N, 3] from the side from which rays [N, 3] come to them: [N] bool."""
+    centre = inputs.centers.mean(0)  # float32 resolves differences near it best
+    points, cameras = points - centre, inputs.centers - centre
+    pixel = inputs.K @ inputs.c2w[:, :3, :3].mT @ (points.T - cameras[..., None])  # [V, 3, N]
+    across, down, depth = pixel.unbind(1)
     inside = (depth > 0) & (across >= 0) & (across <= depth) & (down >= 0) & (down <= depth)
-    mine = F.normalize(points - origins[:, None], dim=-1)[:, None]
-    theirs = F.normalize(points[:, None] - inputs.centers[None, :, None], dim=-1)
-    return (inside & ((mine * theirs).sum(-1) > _SAME_SIDE)).any(1)
+    along = (directions * points).sum(-1) - cameras @ directions.T  # [V, N] of the ray from the input camera
+    return (inside & (along > _SAME_SIDE * torch.cdist(cameras, points))).any(0)
 
 
 def describe_seen(seen: Seen) -> str:

@@ -29,6 +29,7 @@ _SHOWS_RESULTS = {
     "SaveImage",
     "SaveVideo",
     "SceneTok_LoadPhotograph",
+    "SceneTok_PathPreview",
     "SceneTok_RenderTrajectory",
 }
 _OPTIONAL_SHAPE = 7

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from ..checkpoints import load_scene
 from ..configs import SolverName, TemporalTiles, convert
 from ..depth import DepthHead, colour_depth
 from ..files import replacing
+from ..seen import describe_seen, measure_seen
 from ..trajectories import PRESETS, make_trajectory, modifier_options, preset_options
 from ..video import write_video
 from .common import add_model, bar, check_output, open_model, writing
@@ -68,6 +70,9 @@ def run(arguments: argparse.Namespace) -> None:
     options = _path_options(arguments.trajectory, arguments.set)
     scene = load_scene(arguments.scene)
     cameras = make_trajectory(arguments.trajectory, scene.cameras, arguments.frames, **options)
+    seen = measure_seen(cameras, scene.cameras)
+    if bool(seen.outside.any()):
+        print(f"warning: {describe_seen(seen)}", file=sys.stderr)
     model = open_model(arguments)
     head = None if arguments.depth is None else DepthHead.load(arguments.depth, model)
     began = time.perf_counter()
