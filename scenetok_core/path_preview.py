@@ -147,7 +147,8 @@ def _draw_plane(scene: _Scene, plane: Plane) -> Canvas:
         for place in _points(plane.project(scene.keys.centers.cpu()), plane.box):
             draw_key(canvas, place, scene.unit)
     draw_axes(canvas, plane.axis_names, scene.unit, scene.text)
-    length = f"{scene.layout.bar:g} {'m' if scene.path.unit == 'metric' else 'units'}"
+    unit = "m" if scene.path.unit == "metric" else "unit" if scene.layout.bar == 1 else "units"
+    length = f"{scene.layout.bar:g} {unit}"
     draw_bar(canvas, scene.layout.bar * plane.scale, length, scene.unit, scene.text)
     _draw_marks(
         canvas,

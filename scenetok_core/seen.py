@@ -133,8 +133,8 @@ def limit_to_seen(
     """Bring the cameras that `measure_seen` finds outside back towards the nearest place on the inputs' own walk.
 
     A camera moves, turns and zooms together, until it is inside. Where the nearest place jumps (from one side of the
-    seen region to the other) the path follows the walk between them; away from there, cameras that are inside stay
-    where they are.
+    seen region to the other) the path follows the walk between them. Cameras next to these move with them; all others
+    that are inside stay where they are.
 
     Arguments and errors as for `measure_seen`.
 
@@ -152,7 +152,7 @@ def limit_to_seen(
     keys, size = to_keys(path), reach(inputs)
     longest = _JUMP * _longest_step(keys, size)
     beside = _walk_beside(keys, to_keys(inputs), longest, size)
-    share = _inner_share(path, beside, inputs, outside, stricter)
+    share = _eased(_inner_share(path, beside, inputs, outside, stricter))
     limited = from_keys(path, _between(beside, keys, _without_jumps(beside, keys, share, longest, size)))
     keys, outside = to_keys(limited), measure_seen(limited, inputs, **limits).outside
     nearest = _nearest(keys, to_keys(inputs), size)
@@ -171,6 +171,16 @@ def _inner_share(path: Cameras, anchors: Keys, inputs: Cameras, chosen: Tensor, 
         outside = measure_seen(from_keys(path, _between(inner, outer, middle)), inputs, **limits).outside
         low, high = torch.where(outside, low, middle), torch.where(outside, middle, high)
     return share.index_put((chosen,), low)
+
+
+def _eased(share: Tensor) -> Tensor:
+    """`share` [T] without kinks: averages of the lowest values nearby, so that none is raised."""
+    width = max(1, round(_JUMP_WIDTH * len(share)))
+    lowest = -F.max_pool1d(-share[None], 2 * width + 1, stride=1, padding=width)[0]
+    frame = torch.arange(len(share), dtype=torch.float64)
+    away = (frame[:, None] - frame).abs() / width
+    weight = torch.where(away <= 1, 0.5 + 0.5 * (math.pi * away).cos(), 0.0)
+    return (weight / weight.sum(1, keepdim=True)) @ lowest
 
 
 def _without_jumps(anchors: Keys, keys: Keys, share: Tensor, longest: float, size: float) -> Tensor:

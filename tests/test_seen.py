@@ -122,3 +122,10 @@ def test_the_unit_of_the_capture_does_not_matter():
     here, there = measure_seen(path, cameras), measure_seen(scaled(path), scaled(cameras))
     torch.testing.assert_close(there.covered, here.covered, atol=0.02, rtol=0)
     torch.testing.assert_close(there.distance, here.distance, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3])
+def test_short_paths_are_limited_too(frames):
+    path = make_trajectory("dolly", ring(), frames, distance=9.0, reverse=True)
+    assert bool(measure_seen(path, ring()).outside[0])
+    assert not bool(measure_seen(limit_to_seen(path, ring()), ring()).outside.any())
