@@ -11,6 +11,7 @@ from .generate import SceneGenSample, SceneGenSweep
 from .interchange import CamerasFromCameraCtrl, CamerasFromDA3, CamerasFromExtrinsics
 from .interchange_out import CamerasToCameraCtrl, CamerasToExtrinsics, CamerasToLoad3D, CamerasToWan, SaveCameras
 from .loaders import LoadGenerator, LoadModel, LoadPhotograph, LoadSceneTokens, LoadViews
+from .path_tools import EditTrajectory, JoinTrajectories, PathPreview
 from .render import RenderTrajectory, RenderUncertainty
 from .subsets import ContactSheet, TokenMask, TokenSweep
 from .viewers import AddKeyframe, CamerasFromLoad3D
@@ -22,6 +23,9 @@ NODES: list[type[io.ComfyNode]] = [
     EncodeViews,
     CameraTrajectory,
     TransferTrajectory,
+    EditTrajectory,
+    JoinTrajectories,
+    PathPreview,
     RenderTrajectory,
     RenderUncertainty,
     SaveSceneTokens,

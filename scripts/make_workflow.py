@@ -35,6 +35,7 @@ _SHOWS_RESULTS = {
     "SaveImage",
     "SaveVideo",
     "SceneTok_LoadPhotograph",
+    "SceneTok_PathPreview",
     "SceneTok_RenderTrajectory",
 }
 _WITH_BUTTON = {"SceneTok_LoadPhotograph", "SceneTok_LoadViews"}  # which the page adds, for uploads
