@@ -6,10 +6,11 @@ from comfy_api.latest import ComfyExtension, io
 
 from . import folders
 from .cameras import CameraTrajectory, SingleViewCamera, TransferTrajectory
-from .encode import EncodeViews, SaveSceneTokens
+from .encode import EncodeViews
 from .generate import SceneGenSample, SceneGenSweep
-from .loaders import LoadGenerator, LoadModel, LoadPhotograph, LoadSceneTokens, LoadViews
+from .loaders import LoadGenerator, LoadModel, LoadPhotograph, LoadViews
 from .render import RenderTrajectory, RenderUncertainty
+from .scenes import LoadSceneTokens, SaveSceneTokens, SceneInfo
 from .subsets import ContactSheet, TokenMask, TokenSweep
 
 NODES: list[type[io.ComfyNode]] = [
@@ -23,6 +24,7 @@ NODES: list[type[io.ComfyNode]] = [
     RenderUncertainty,
     SaveSceneTokens,
     LoadSceneTokens,
+    SceneInfo,
     TokenMask,
     TokenSweep,
     ContactSheet,

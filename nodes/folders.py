@@ -15,6 +15,7 @@ import folder_paths
 from ..scenetok_core import open_capture
 from ..scenetok_core.captures import CAMERA_SUFFIXES, Capture, absolute, confined, find_cameras, list_pictures
 from ..scenetok_core.downloads import known_file
+from ..scenetok_core.files import check_portable, with_slashes
 from .archives import unpack
 
 MODELS = "scenetok"
@@ -65,8 +66,12 @@ def weight_folders() -> list[Path]:
 
 
 def inside(text: str, root: Path) -> Path:
-    """The path `text`, absolute or relative to `root`. Raises `ValueError` unless it lies below `root`."""
-    return confined(root / text.strip().strip('"'), root, repr(text))
+    """The path `text`, absolute or relative to `root`, in either kind of slashes.
+
+    Raises:
+        ValueError: it does not lie below `root`.
+    """
+    return confined(root / with_slashes(text.strip().strip('"')), root, repr(text))
 
 
 def input_folder() -> Path:
@@ -225,12 +230,23 @@ def scene_path(name: str) -> Path:
     return path
 
 
+def scene_prefix(text: str) -> str:
+    """The start of a new file's path, relative to the output folder, as somebody wrote it on any system.
+
+    Raises:
+        ValueError: it leads outside the output folder, or not every system takes its names.
+    """
+    root = output_folder()
+    prefix = inside(text, root).relative_to(root).as_posix()
+    check_portable(prefix)
+    return prefix
+
+
 def new_scene_path(prefix: str) -> Path:
     """A file that does not exist yet, in the output folder: `prefix` with a counter.
 
     Raises:
-        ValueError: the prefix leads outside the output folder.
+        ValueError: as `scene_prefix`.
     """
-    inside(prefix, output_folder())
-    folder, stem, counter, _, _ = folder_paths.get_save_image_path(prefix, str(output_folder()))
+    folder, stem, counter, _, _ = folder_paths.get_save_image_path(scene_prefix(prefix), str(output_folder()))
     return Path(folder) / f"{stem}_{counter:05}_.safetensors"
