@@ -89,6 +89,8 @@ class Client:
         """Queue an API-format prompt; its id. Raises `ApiError` when the server refuses all or some of it."""
         answer = self.post("/prompt", {"prompt": prompt, "client_id": self.client_id})
         if answer.get("node_errors"):
+            if "prompt_id" in answer:  # the server would run the rest of it
+                self.cancel(answer["prompt_id"])
             raise ApiError(_refusal(answer))
         return answer["prompt_id"]
 
@@ -111,15 +113,21 @@ class Client:
         lists = json.loads(self.get("/queue"))
         return any(entry[1] == prompt_id for entries in lists.values() for entry in entries)
 
-    def follow(self, prompt_id: str, prompt: Mapping[str, Json], progress: Progress | None = None) -> Json:
-        """Wait for the end of a prompt; the outputs by node id.
+    def follow(
+        self,
+        prompt_id: str,
+        prompt: Mapping[str, Json],
+        progress: Progress | None = None,
+        silence_s: float = _SILENCE_S,
+    ) -> Json:
+        """Wait for the end of a prompt; the outputs by node id. After `silence_s` seconds without news, it asks.
 
         Raises:
             ApiError: a node failed, or the prompt was cancelled.
         """
         ended = False
         while True:
-            message = self.message(_PAUSE_S if ended else _SILENCE_S)
+            message = self.message(_PAUSE_S if ended else silence_s)
             kind, data = ("", {}) if message is None else (message["type"], message.get("data") or {})
             mine = data.get("prompt_id") == prompt_id
             if mine and kind == "progress" and progress is not None:

@@ -102,7 +102,7 @@ def test_cancelled_prompts_waiting_or_running_leave_the_server_usable(comfy, cap
         outputs = client.follow(after, last)
         assert outputs
         with pytest.raises(api_client.ApiError, match="taken out of the queue"):
-            client.follow(waiting, long)
+            client.follow(waiting, long, silence_s=0.2)
         client.cancel(after)  # has ended: touches nothing
         assert client.follow(client.queue(last), last) is not None
 
