@@ -47,7 +47,7 @@ def model_names() -> list[str]:
 
 def model_path(name: str) -> Path:
     """File of a checkpoint. Raises `ValueError` when no model folder holds it."""
-    path = folder_paths.get_full_path(MODELS, name)
+    path = folder_paths.get_full_path(MODELS, with_slashes(name))
     if path is None:
         folder = folder_paths.get_folder_paths(MODELS)[0]
         if known_file(name) is not None:
@@ -238,7 +238,7 @@ def scene_prefix(text: str) -> str:
     """
     root = output_folder()
     prefix = inside(text, root).relative_to(root).as_posix()
-    check_portable(prefix)
+    check_portable(prefix, "filename_prefix")
     return prefix
 
 

@@ -49,16 +49,21 @@ def with_slashes(text: str) -> str:
     return text.replace("\\", "/")
 
 
-def check_portable(text: str) -> None:
-    """Raise `ValueError` unless a relative path, in either kind of slashes, can be written on every system.
+def check_portable(text: str, what: str) -> None:
+    """Raise `ValueError` unless the relative path `text`, with either kind of slashes, can be written on every system.
 
     Windows keeps the names of its devices (`CON`, `nul.txt`, `com1`), some characters, and dots or spaces at the end of
-    a name for itself; a colon would write into a hidden stream of another file.
+    a name for itself; a colon would write into a hidden stream of another file. `what` names the path in the message.
     """
     for name in filter(None, with_slashes(text).split("/")):
         fault = _fault(name)
         if fault:
-            raise ValueError(f"the name {name!r} in {text!r} {fault}; choose another one")
+            raise ValueError(f"{what} {text!r}: the name {name!r} {fault}; choose another one")
+
+
+def is_device(name: str) -> bool:
+    """Whether a file of this name would be a device on Windows, with any suffix and in any case."""
+    return _DEVICES.fullmatch(name) is not None
 
 
 def _fault(name: str) -> str:
@@ -66,7 +71,7 @@ def _fault(name: str) -> str:
         return ""
     if found := _FORBIDDEN.search(name):
         return f"holds {found[0]!r}, which Windows does not take"
-    if _DEVICES.fullmatch(name):
+    if is_device(name):
         return "is that of a device on Windows"
     if name.endswith((".", " ")):
         return "ends with a dot or space, which Windows drops"

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from scenetok_core.files import replacing
+from scenetok_core.files import write_text
 from tests.engine import ComfyServer, find_comfy
 from tests.engine.workflows import WORKFLOWS, Json, is_widget
 
@@ -137,9 +137,7 @@ def main() -> int:
             object_info = json.load(answer)
     for file in options.files:
         prompt = json.loads(file.read_text(encoding="utf-8"))
-        with replacing(WORKFLOWS / file.name) as partial:
-            text = json.dumps(ui_form(prompt, object_info, "0.1.0"), indent=2)
-            partial.write_text(text + "\n", encoding="utf-8")
+        write_text(WORKFLOWS / file.name, json.dumps(ui_form(prompt, object_info, "0.1.0"), indent=2) + "\n")
     return 0
 
 

@@ -115,12 +115,13 @@ def test_the_page_is_given_the_upload_button(comfy):
         assert "/extensions/scenetok/js/upload.js" in json.load(answer)
 
 
-def test_a_zip_that_writes_elsewhere_is_refused(comfy, run, prompt, tmp_path):
-    archive = tmp_path / "evil.zip"
+@pytest.mark.parametrize("name", ["../../evil.txt", "..\\evil.txt", "C:\\evil.txt", "room/con.json", "NUL/x.json"])
+def test_a_zip_that_writes_elsewhere_is_refused(comfy, run, prompt, tmp_path, name):
+    archive = tmp_path / f"evil_{abs(hash(name))}.zip"
     with zipfile.ZipFile(archive, "w") as target:
-        target.writestr("../../evil.txt", "gotcha")
+        target.writestr(name, "gotcha")
     upload(comfy, archive)
-    assert "unsafe path" in run(edited(prompt, SceneTok_LoadViews={"capture": "evil.zip"})).error
+    assert "unsafe path" in run(edited(prompt, SceneTok_LoadViews={"capture": archive.name})).error
 
 
 def test_pictures_outside_the_input_folder_are_refused_whether_they_exist_or_not(comfy, run, prompt):
