@@ -63,14 +63,14 @@ def test_a_failed_block_leaves_the_old_file_and_nothing_else(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("file", "write"),
-    [("transforms.json", lambda *given: write_transforms(*given, (16, 16))), ("cameras.json", write_cameras_json)],
+    ("file", "write", "more"),
+    [("transforms.json", write_transforms, [(16, 16)]), ("cameras.json", write_cameras_json, [])],
 )
-def test_a_capture_written_with_names_of_windows_opens_everywhere(tmp_path, file, write):
+def test_a_capture_written_with_names_of_windows_opens_everywhere(tmp_path, file, write, more):
     views = small.views(2)
     for i, picture in enumerate(views.rgb):
         save_image(tmp_path / "images" / f"{i}.png", picture)
-    write(tmp_path / file, views.cameras, ["images\\0.png", "images\\1.png"])
+    write(tmp_path / file, views.cameras, ["images\\0.png", "images\\1.png"], *more)
     assert b"\\" not in (tmp_path / file).read_bytes()
     capture = open_capture(tmp_path / file)
     assert capture.names == ("0.png", "1.png")
