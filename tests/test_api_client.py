@@ -46,7 +46,7 @@ def test_it_needs_nothing_but_python():
 
 @pytest.mark.parametrize("packed", [True, False], ids=["zip", "folder"])
 def test_a_capture_goes_up_and_video_and_scene_come_down(comfy, tmp_path, capsys, packed):
-    folder = tmp_path / f"hall_{packed}"
+    folder = tmp_path / f"caf\u00e9 {packed}"
     write_capture(folder)
     capture = Path(shutil.make_archive(str(folder), "zip", folder)) if packed else folder
     assert call(comfy, capture, tmp_path / "out", **{"SceneTok_RenderTrajectory.seed": 11 + packed}) == 0
