@@ -1,7 +1,7 @@
 """A folder of pictures with our own plain camera file.
 
 `cameras.json`: {"version": 1, "convention": "opencv_c2w", "unit": "metric" or "relative" (optional),
-"frames": [{"file": with_slashes(name), "c2w": 4 x 4, "K": 3 x 3 divided by width and height}, ...]}
+"frames": [{"file": name, "c2w": 4 x 4, "K": 3 x 3 divided by width and height}, ...]}
 """
 
 from __future__ import annotations
