@@ -6,13 +6,14 @@ from comfy_api.latest import ComfyExtension, io
 
 from . import folders
 from .cameras import CameraTrajectory, SingleViewCamera, TransferTrajectory
-from .encode import EncodeViews, SaveSceneTokens
+from .encode import EncodeViews
 from .generate import SceneGenSample, SceneGenSweep
 from .interchange import CamerasFromCameraCtrl, CamerasFromDA3, CamerasFromExtrinsics
 from .interchange_out import CamerasToCameraCtrl, CamerasToExtrinsics, CamerasToLoad3D, CamerasToWan, SaveCameras
-from .loaders import LoadGenerator, LoadModel, LoadPhotograph, LoadSceneTokens, LoadViews
+from .loaders import LoadGenerator, LoadModel, LoadPhotograph, LoadViews
 from .path_tools import EditTrajectory, JoinTrajectories, PathPreview
 from .render import RenderTrajectory, RenderUncertainty
+from .scenes import LoadSceneTokens, SaveSceneTokens, SceneInfo
 from .subsets import ContactSheet, TokenMask, TokenSweep
 from .viewers import AddKeyframe, CamerasFromLoad3D
 
@@ -30,6 +31,7 @@ NODES: list[type[io.ComfyNode]] = [
     RenderUncertainty,
     SaveSceneTokens,
     LoadSceneTokens,
+    SceneInfo,
     TokenMask,
     TokenSweep,
     ContactSheet,

@@ -203,7 +203,7 @@ class SaveCameras(io.ComfyNode):
     def validate_inputs(cls, filename_prefix: str | None = None, format: str | None = None) -> bool | str:
         """Refuse paths outside the output folder and unknown formats before anything runs."""
         known_format = fault(check_format, format)
-        path = fault(lambda prefix: folders.inside(prefix, folders.output_folder()), filename_prefix)
+        path = fault(folders.output_prefix, filename_prefix)
         return path if known_format is True else known_format
 
     @classmethod

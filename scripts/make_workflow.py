@@ -1,5 +1,7 @@
 """Write the UI form of an API workflow: `python -m scripts.make_workflow workflows/api/NAME.json`.
 
+Inputs that a node got since the API workflow was written are added to it with their defaults.
+
 Where nodes stand, their groups and the note beside them are read from `scripts/workflows.toml`; without an entry there
 nodes stand in columns, each to the right of everything it needs. Definitions come from a running ComfyUI with the pack.
 """
@@ -22,7 +24,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-from scenetok_core.files import replacing
+from scenetok_core.files import write_text
 from tests.engine import ComfyServer, find_comfy
 from tests.engine.workflows import NOTE, WORKFLOWS, Json, is_widget
 
@@ -38,7 +40,11 @@ _SHOWS_RESULTS = {
     "SceneTok_PathPreview",
     "SceneTok_RenderTrajectory",
 }
-_WITH_BUTTON = {"SceneTok_LoadPhotograph", "SceneTok_LoadViews"}  # which the page adds, for uploads
+_WITH_BUTTON = {
+    "SceneTok_LoadPhotograph",
+    "SceneTok_LoadTokens",
+    "SceneTok_LoadViews",
+}  # which the page adds, for uploads
 _OPTIONAL_SHAPE = 7
 _LAYOUTS = ROOT / "scripts" / "workflows.toml"
 _PADDING, _TITLE, _FONT = 20, 80, 24  # of groups; the title of their first node takes part of theirs
@@ -165,6 +171,26 @@ def note_node(text: str, node_id: int, order: int) -> Json:
     }
 
 
+def height_of(kind: str, info: Json, slots: int, widgets: int) -> int:
+    """Pixels that a node needs in either kind of page."""
+    texts = sum(bool(len(d) > 1 and d[1].get("multiline")) for d in definitions_of(info).values())
+    extra = _PREVIEW * (kind in _SHOWS_RESULTS) + _WIDGET * (kind in _WITH_BUTTON)
+    return _FRAME + _SLOT * slots + _WIDGET * widgets + _TEXT * texts + extra
+
+
+def completed(prompt: Mapping[str, Json], object_info: Mapping[str, Json]) -> dict[str, Json]:
+    """The prompt with the defaults of widgets that it does not name, which are newer than it is."""
+    result = {}
+    for node_id, node in prompt.items():
+        inputs = dict(node["inputs"])
+        for name, definition in definitions_of(object_info[node["class_type"]]).items():
+            if is_widget(definition) and name not in inputs:
+                options = definition[1] if len(definition) > 1 else {}
+                inputs[name] = options.get("default", definition[0][0] if isinstance(definition[0], list) else None)
+        result[node_id] = {**node, "inputs": inputs}
+    return result
+
+
 def ui_form(prompt: Mapping[str, Json], object_info: Mapping[str, Json], version: str, layout: Layout | None) -> Json:
     """The UI workflow of an API prompt; nodes without a title of their own show their type's."""
     column = columns(prompt)
@@ -195,17 +221,13 @@ def ui_form(prompt: Mapping[str, Json], object_info: Mapping[str, Json], version
             {"name": name, "type": socket, "links": []}
             for name, socket in zip(info["output_name"], info["output"], strict=True)
         ]
-        texts = sum(bool(len(d) > 1 and d[1].get("multiline")) for d in definitions_of(info).values())
         slots = max(sum("widget" not in entry for entry in entries), len(outputs))
-        height = _FRAME + _SLOT * slots + _WIDGET * len(values) + _TEXT * texts
-        height += _PREVIEW if kind in _SHOWS_RESULTS else 0
-        height += _WIDGET if kind in _WITH_BUTTON else 0
         ours = kind.startswith("SceneTok_")
         nodes[node_id] = {
             "id": int(node_id),
             "type": kind,
             "pos": [0, 0],
-            "size": [_WIDTH, height],
+            "size": [_WIDTH, height_of(kind, info, slots, len(values))],
             "flags": {},
             "order": order,
             "mode": 0,
@@ -253,11 +275,11 @@ def main() -> int:
         with server, urllib.request.urlopen(f"{server.url}/object_info") as answer:
             object_info = json.load(answer)
     for file in options.files:
-        prompt = json.loads(file.read_text(encoding="utf-8"))
-        with replacing(WORKFLOWS / file.name) as partial:
-            layout = read_layout(file.stem, prompt)
-            text = json.dumps(ui_form(prompt, object_info, "0.1.0", layout), indent=2)
-            partial.write_text(text + "\n", encoding="utf-8")
+        prompt = completed(json.loads(file.read_text(encoding="utf-8")), object_info)
+        write_text(file, json.dumps(prompt, indent=2) + "\n")
+        layout = read_layout(file.stem, prompt)
+        text = json.dumps(ui_form(prompt, object_info, "0.1.0", layout), indent=2)
+        write_text(WORKFLOWS / file.name, text + "\n")
     return 0
 
 

@@ -1,6 +1,7 @@
 """`python -m scenetok_core encode | render | leave-out | info`: what it writes, prints and answers to bad input."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -287,3 +288,19 @@ def test_the_module_hands_the_exit_code_to_the_shell(tmp_path):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (BAD_INPUT, "")
     assert done.stderr == f"error: no such file: {tmp_path / 'absent.safetensors'}\n"
+
+
+def test_paths_that_the_output_cannot_show_do_not_stop_it(files):
+    """As on Windows, where a pipe takes the letters of one code page."""
+    out = files / "\u90e8\u5c4b.safetensors"
+    given = ["encode", str(CAPTURE), "--checkpoint", str(files / "model.safetensors"), "--out", str(out)]
+    done = subprocess.run(
+        [sys.executable, "-m", "scenetok_core", *given],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert rb"\u90e8\u5c4b.safetensors" in done.stdout
+    assert load_scene(out).preset == "small"

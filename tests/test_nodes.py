@@ -25,6 +25,7 @@ NODES = {
     "SceneTok_RenderTrajectory",
     "SceneTok_SaveTokens",
     "SceneTok_LoadTokens",
+    "SceneTok_SceneInfo",
     "SceneTok_TransferTrajectory",
     "SceneTok_RenderUncertainty",
     "SceneTok_TokenMask",

@@ -29,7 +29,7 @@ from scenetok_core.cli.common import (
     weight_folders,
 )
 from scenetok_core.depth import DepthHead
-from scenetok_core.files import replacing
+from scenetok_core.files import write_text
 from scenetok_core.generation import SceneGenerator
 from scenetok_core.pipeline import SceneTok
 from scenetok_core.sheets import contact_sheet, save_image
@@ -136,8 +136,7 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    with replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+    write_text(path, text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -48,7 +48,7 @@ def read_index(path: Path) -> Index:
         ValueError: no JSON object, no scene, or an entry that is none; the message names it.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} is no readable JSON file ({error})") from error
     if not isinstance(data, dict):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..camera import invert_poses
-from ..files import replacing
+from ..files import write_text
 from ..splines import quaternion_from_matrix
 from ..types import Cameras
 from .capture import Capture, Frame, assemble_capture
@@ -130,8 +130,7 @@ def write_colmap(folder: Path | str, cameras: Cameras, file_names: Sequence[str]
         "points3D.txt": "# POINT3D_ID, X, Y, Z, R, G, B, ERROR, TRACK[] as (IMAGE_ID, POINT2D_IDX)\n",
     }
     for name, text in texts.items():
-        with replacing(Path(folder) / name) as partial:
-            partial.write_text(text, encoding="utf-8")
+        write_text(Path(folder) / name, text)
 
 
 def _model_suffix(folder: Path) -> str | None:

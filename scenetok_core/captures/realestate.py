@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..camera import invert_poses
-from ..files import replacing
+from ..files import write_text
 from ..types import Cameras
 from .capture import Capture, Frame, assemble_capture, check_cameras
 from .files import check_file_names, read_text
@@ -78,8 +78,7 @@ def write_realestate(path: Path | str, cameras: Cameras, timestamps: Sequence[in
     check_file_names(cameras, [str(number) for number in numbers])
     rows = zip(numbers, camera_numbers(cameras).tolist(), strict=True)
     lines = [" ".join([str(number), *(f"{value:.12g}" for value in values)]) for number, values in rows]
-    with replacing(path) as partial:
-        partial.write_text("\n".join([_ADDRESS, *lines, ""]), encoding="utf-8")
+    write_text(path, "\n".join([_ADDRESS, *lines, ""]))
 
 
 def camera_numbers(cameras: Cameras) -> Tensor:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..camera import flip_opengl
+from ..files import with_slashes
 from ..types import Cameras
 from .capture import Capture, Frame, assemble_capture
 from .distortion import Distortion
@@ -79,7 +80,7 @@ def write_transforms(path: Path | str, cameras: Cameras, file_names: Sequence[st
     pixels = cameras.K.double() * torch.tensor([[width], [height], [1.0]], dtype=torch.float64)
     frames = [
         {
-            "file_path": name,
+            "file_path": with_slashes(name),
             "fl_x": float(K[0, 0]),
             "fl_y": float(K[1, 1]),
             "cx": float(K[0, 2]),

@@ -134,7 +134,7 @@ def _keys(text: str) -> str:
     if text.lstrip().startswith("["):
         return text
     try:
-        return Path(text).read_text(encoding="utf-8")
+        return Path(text).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(
             f"setting keyframes.keys must be a JSON list or a file of one, got {text!r} ({error})"
