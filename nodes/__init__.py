@@ -6,9 +6,11 @@ from comfy_api.latest import ComfyExtension, io
 
 from . import folders
 from .cameras import CameraTrajectory, SingleViewCamera, TransferTrajectory
+from .depth import LoadDepthHead, MeasureDepth
 from .encode import EncodeViews, SaveSceneTokens
 from .generate import SceneGenSample, SceneGenSweep
 from .loaders import LoadGenerator, LoadModel, LoadPhotograph, LoadSceneTokens, LoadViews
+from .points import MakePointCloud, Turntable
 from .render import RenderTrajectory, RenderUncertainty
 from .subsets import ContactSheet, TokenMask, TokenSweep
 
@@ -30,6 +32,10 @@ NODES: list[type[io.ComfyNode]] = [
     SingleViewCamera,
     SceneGenSample,
     SceneGenSweep,
+    LoadDepthHead,
+    MeasureDepth,
+    MakePointCloud,
+    Turntable,
 ]
 
 

@@ -34,6 +34,10 @@ NODES = {
     "SceneTok_SingleViewCamera",
     "SceneTok_SceneGenSample",
     "SceneTok_SceneGenSweep",
+    "SceneTok_LoadDepthHead",
+    "SceneTok_DepthHead",
+    "SceneTok_PointCloud",
+    "SceneTok_PointCloudTurntable",
 }
 CANCEL_SHARE = 0.1  # of all steps; a limit in seconds would fail on a busy machine
 

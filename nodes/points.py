@@ -1,0 +1,237 @@
+"""Nodes that make point clouds and show them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from comfy_api.latest import Types, io
+
+from ..scenetok_core.point_files import AXES, WRITERS
+from ..scenetok_core.points import PointFilters, fuse_points
+from ..scenetok_core.turntable import turntable
+from . import folders
+from .sockets import (
+    GeometrySocket,
+    NodeProgress,
+    PointsSocket,
+    SceneCamerasSocket,
+    SceneTokensSocket,
+    fault,
+    fps_input,
+    image_from_frames,
+    known,
+    read_geometry,
+    read_points,
+    read_tokens,
+    video_of,
+)
+
+_CATEGORY = "SceneTok/depth"
+_PREFIX = "points/SceneTok"
+_STANDARD = PointFilters()
+_File3D = getattr(Types, "File3D", None)  # from ComfyUI 0.12; a socket for PLY files from 0.23
+_FileSocket = getattr(io, "File3DPLY", io.String) if _File3D else io.String
+
+
+def _share_input(name: str, default: float, step: float, tooltip: str) -> io.Float.Input:
+    """A filter's setting between 0 and 1."""
+    return io.Float.Input(name, default=default, min=0.0, max=1.0, step=step, tooltip=tooltip)
+
+
+class MakePointCloud(io.ComfyNode):
+    """Geometry -> point cloud and its file."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs of the node."""
+        return io.Schema(
+            node_id="SceneTok_PointCloud",
+            display_name="Point Cloud",
+            category=_CATEGORY,
+            description="Joins the depth of all frames to one coloured point cloud and saves it below the output "
+            "folder. Takes the geometry of Depth Head and that of ComfyUI's Depth Anything 3.",
+            inputs=[
+                GeometrySocket.Input(
+                    "geometry",
+                    tooltip="From Depth Head, or from Run Depth Anything 3 (mode multiview, or one picture).",
+                ),
+                _share_input(
+                    "min_confidence",
+                    _STANDARD.min_confidence,
+                    0.05,
+                    "Pixels of less confidence are left out (0 to 1). That of Depth Anything 3 is stretched to 0 to 1, "
+                    "picture by picture.",
+                ),
+                _share_input(
+                    "edge",
+                    _STANDARD.edge,
+                    0.01,
+                    "Leaves out pixels at the edges of things, where depth may lie between two surfaces (0 to 1): how "
+                    "far inverse depth may lie from the line through its neighbours, as a share of it.\n- 0: off\n"
+                    "- less: stricter",
+                ),
+                _share_input(
+                    "agree",
+                    _STANDARD.agree,
+                    0.01,
+                    "Keeps a point if another frame has the same depth there, up to this share of it (0 to 1).\n"
+                    "- 0: off; a single picture is not asked",
+                ),
+                io.Float.Input(
+                    "voxel",
+                    default=_STANDARD.voxel,
+                    min=0.0,
+                    max=1.0,
+                    step=0.0005,
+                    round=False,
+                    tooltip="Side of the cells whose points become one, as a share of the scene's extent (0 to 1).\n"
+                    "- 0: every pixel is a point",
+                ),
+                io.Int.Input(
+                    "max_points",
+                    default=_STANDARD.max_points,
+                    min=1,
+                    max=20_000_000,
+                    tooltip="Most points (1 to 20 million); of more, an even choice is kept.",
+                ),
+                io.Combo.Input(
+                    "axes",
+                    options=list(AXES),
+                    default="upright",
+                    tooltip="Axes of the file.\n- upright: glTF's, y up, the first camera looks along -z\n- flipped: y "
+                    "and z of the cameras' world with the other sign, as ComfyUI's own geometry nodes do\n- input: the "
+                    "world of the cameras unchanged",
+                ),
+                io.Combo.Input(
+                    "format",
+                    options=list(WRITERS),
+                    default="ply",
+                    tooltip="- ply: binary, for Preview Point Cloud, MeshLab, CloudCompare, Blender\n- glb: for glTF "
+                    "viewers; needs `pip install trimesh`",
+                ),
+                io.String.Input(
+                    "filename_prefix",
+                    default=_PREFIX,
+                    tooltip="Path below ComfyUI's output folder; a number and the format are added.",
+                ),
+                SceneCamerasSocket.Input(
+                    "cameras",
+                    optional=True,
+                    tooltip="Used instead of the geometry's cameras, one per picture: for depth whose cameras are "
+                    "known better from elsewhere.",
+                ),
+            ],
+            outputs=[
+                PointsSocket.Output(display_name="points", tooltip="The point cloud, for Point Cloud Turntable."),
+                io.String.Output(display_name="file", tooltip="File name below the output folder."),
+                _FileSocket.Output(
+                    display_name="model_3d",
+                    tooltip="The file for Preview Point Cloud and other 3D nodes, if it is a PLY; before ComfyUI 0.23, "
+                    "and of a GLB, its path.",
+                ),
+                io.Int.Output(display_name="count", tooltip="Number of points."),
+            ],
+            is_output_node=True,
+            **known(io.Schema, search_aliases=["pointcloud", "ply", "glb", "unproject", "3d", "export"]),
+        )
+
+    @classmethod
+    def validate_inputs(cls, filename_prefix: str | None = None) -> bool | str:
+        """Refuse paths outside the output folder before anything runs."""
+        return fault(lambda prefix: folders.inside(prefix, folders.output_folder()), filename_prefix)
+
+    @classmethod
+    def execute(
+        cls,
+        geometry: object,
+        min_confidence: float,
+        edge: float,
+        agree: float,
+        voxel: float,
+        max_points: int,
+        axes: str,
+        format: str,
+        filename_prefix: str,
+        cameras: object = None,
+    ) -> io.NodeOutput:
+        """Fuse the frames, write the file and list it for the history."""
+        path = folders.new_path(filename_prefix, f".{format}")
+        filters = PointFilters(min_confidence, edge, agree, voxel, max_points)
+        cloud = fuse_points(read_geometry(geometry, cameras), filters, NodeProgress())
+        WRITERS[format](path, cloud, axes)
+        listed: dict[str, Any] = folders.listing(path)
+        name = path.relative_to(folders.output_folder()).as_posix()
+        return io.NodeOutput(cloud.to_dict(), name, _file_3d(path), len(cloud), ui={"3d": [listed]})
+
+
+def _file_3d(path: Path) -> Any:
+    """The file as ComfyUI passes 3D files on; its path where there is no such socket."""
+    if _File3D is None or _FileSocket is io.String or path.suffix != ".ply":
+        return str(path)
+    return _File3D(str(path), "ply")
+
+
+class Turntable(io.ComfyNode):
+    """Point cloud -> pictures and video from all around."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs of the node."""
+        return io.Schema(
+            node_id="SceneTok_PointCloudTurntable",
+            display_name="Point Cloud Turntable",
+            category=_CATEGORY,
+            description="One turn around a point cloud, with the cameras that saw it in blue and those that the scene "
+            "was encoded from in red. Surfaces are drawn on the side that was seen, so walls do not hide a room.",
+            inputs=[
+                PointsSocket.Input("points", tooltip="From Point Cloud."),
+                io.Int.Input("frames", default=64, min=1, max=1024, tooltip="Pictures of the turn (1 to 1024)."),
+                io.Int.Input(
+                    "size", default=512, min=16, max=2048, step=16, tooltip="Side of the pictures in pixels (16-2048)."
+                ),
+                io.Float.Input(
+                    "elevation",
+                    default=30.0,
+                    min=-90.0,
+                    max=90.0,
+                    step=5.0,
+                    tooltip="How far above the points the viewer is, in degrees (-90 to 90).",
+                ),
+                io.Boolean.Input("frustums", default=True, tooltip="Draw the cameras; of many, an even choice of 16."),
+                fps_input(),
+                SceneTokensSocket.Input(
+                    "tokens", optional=True, tooltip="The scene: the cameras that it was encoded from are drawn in red."
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="images", tooltip="The pictures as a batch; values 0 to 1."),
+                io.Video.Output(display_name="video", tooltip="The same as a video, for Save Video."),
+            ],
+            **known(io.Schema, search_aliases=["point cloud preview", "orbit", "frustum"]),
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        points: object,
+        frames: int,
+        size: int,
+        elevation: float,
+        frustums: bool,
+        fps: float,
+        tokens: object = None,
+    ) -> io.NodeOutput:
+        """Draw the pictures."""
+        inputs = None if tokens is None else read_tokens(tokens).cameras
+        pictures = turntable(
+            read_points(points),
+            inputs,
+            frames=frames,
+            size=size,
+            elevation=elevation,
+            frustums=frustums,
+            progress=NodeProgress(),
+        )
+        images = image_from_frames(pictures)
+        return io.NodeOutput(images, video_of(images, fps))
