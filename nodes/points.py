@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 from comfy_api.latest import Types, io
 
-from ..scenetok_core.point_files import AXES, WRITERS
+from ..scenetok_core.point_files import AXES, load_trimesh, save_glb, save_ply
 from ..scenetok_core.points import PointFilters, fuse_points
 from ..scenetok_core.turntable import turntable
 from . import folders
@@ -30,8 +27,7 @@ from .sockets import (
 _CATEGORY = "SceneTok/depth"
 _PREFIX = "points/SceneTok"
 _STANDARD = PointFilters()
-_File3D = getattr(Types, "File3D", None)  # from ComfyUI 0.12; a socket for PLY files from 0.23
-_FileSocket = getattr(io, "File3DPLY", io.String) if _File3D else io.String
+_FileSocket = getattr(io, "File3DPLY", io.String)  # ComfyUI 0.23 has it
 
 
 def _share_input(name: str, default: float, step: float, tooltip: str) -> io.Float.Input:
@@ -103,17 +99,15 @@ class MakePointCloud(io.ComfyNode):
                     "and z of the cameras' world with the other sign, as ComfyUI's own geometry nodes do\n- input: the "
                     "world of the cameras unchanged",
                 ),
-                io.Combo.Input(
-                    "format",
-                    options=list(WRITERS),
-                    default="ply",
-                    tooltip="- ply: binary, for Preview Point Cloud, MeshLab, CloudCompare, Blender\n- glb: for glTF "
-                    "viewers; needs `pip install trimesh`",
+                io.Boolean.Input(
+                    "glb",
+                    default=False,
+                    tooltip="Write a GLB beside the PLY, for glTF viewers; needs `pip install trimesh`.",
                 ),
                 io.String.Input(
                     "filename_prefix",
                     default=_PREFIX,
-                    tooltip="Path below ComfyUI's output folder; a number and the format are added.",
+                    tooltip="Path below ComfyUI's output folder; a number and .ply are added.",
                 ),
                 SceneCamerasSocket.Input(
                     "cameras",
@@ -124,11 +118,10 @@ class MakePointCloud(io.ComfyNode):
             ],
             outputs=[
                 PointsSocket.Output(display_name="points", tooltip="The point cloud, for Point Cloud Turntable."),
-                io.String.Output(display_name="file", tooltip="File name below the output folder."),
+                io.String.Output(display_name="file", tooltip="Name of the PLY below the output folder."),
                 _FileSocket.Output(
                     display_name="model_3d",
-                    tooltip="The file for Preview Point Cloud and other 3D nodes, if it is a PLY; before ComfyUI 0.23, "
-                    "and of a GLB, its path.",
+                    tooltip="The PLY for Preview Point Cloud and other 3D nodes; before ComfyUI 0.23, its path.",
                 ),
                 io.Int.Output(display_name="count", tooltip="Number of points."),
             ],
@@ -151,25 +144,24 @@ class MakePointCloud(io.ComfyNode):
         voxel: float,
         max_points: int,
         axes: str,
-        format: str,
+        glb: bool,
         filename_prefix: str,
         cameras: object = None,
     ) -> io.NodeOutput:
         """Fuse the frames, write the file and list it for the history."""
-        path = folders.new_path(filename_prefix, f".{format}")
-        filters = PointFilters(min_confidence, edge, agree, voxel, max_points)
-        cloud = fuse_points(read_geometry(geometry, cameras), filters, NodeProgress())
-        WRITERS[format](path, cloud, axes)
-        listed: dict[str, Any] = folders.listing(path)
+        writers = {".ply": save_ply}
+        if glb:
+            load_trimesh()  # before the work that its absence would waste
+            writers[".glb"] = save_glb
+        posed, path = read_geometry(geometry, cameras), folders.new_path(filename_prefix, ".ply")
+        cloud = fuse_points(posed, PointFilters(min_confidence, edge, agree, voxel, max_points), NodeProgress())
+        files = {suffix: path.with_suffix(suffix) for suffix in writers}
+        for suffix, write in writers.items():
+            write(files[suffix], cloud, axes)
         name = path.relative_to(folders.output_folder()).as_posix()
-        return io.NodeOutput(cloud.to_dict(), name, _file_3d(path), len(cloud), ui={"3d": [listed]})
-
-
-def _file_3d(path: Path) -> Any:
-    """The file as ComfyUI passes 3D files on; its path where there is no such socket."""
-    if _File3D is None or _FileSocket is io.String or path.suffix != ".ply":
-        return str(path)
-    return _File3D(str(path), "ply")
+        model_3d = str(path) if _FileSocket is io.String else Types.File3D(str(path), "ply")
+        listed = [folders.listing(file) for file in files.values()]
+        return io.NodeOutput(cloud.to_dict(), name, model_3d, len(cloud), ui={"3d": listed})
 
 
 class Turntable(io.ComfyNode):

@@ -81,24 +81,21 @@ def save_glb(path: Path | str, cloud: PointCloud, axes: str = "upright") -> None
     Raises:
         ValueError: unknown axes, or trimesh is not installed.
     """
-    trimesh = _trimesh()
+    trimesh = load_trimesh()
     points = trimesh.PointCloud(file_points(cloud, axes).numpy(), colors=_colours(cloud).numpy())
     with replacing(path) as partial:
         partial.write_bytes(trimesh.Scene(points).export(file_type="glb"))
 
 
-def _trimesh() -> Any:
+def load_trimesh() -> Any:
+    """The package trimesh, which only a GLB needs. Raises `ValueError` when it is not installed."""
     try:
         import trimesh
     except ImportError as error:
         raise ValueError(
-            "a GLB file needs trimesh: `pip install trimesh`, or choose PLY, which needs nothing"
+            "a GLB file needs trimesh: `pip install trimesh`, or write a PLY, which needs nothing"
         ) from error
     return trimesh
-
-
-# What a file ends with, and who writes it.
-WRITERS: Mapping[str, Callable[[Path, PointCloud, str], None]] = {"ply": save_ply, "glb": save_glb}
 
 
 def _colours(cloud: PointCloud) -> Tensor:

@@ -227,7 +227,7 @@ def _extent(posed: PosedDepth, keep: Tensor) -> float:
     parts = []
     for i in range(len(keep)):
         here = chosen[chosen // pixels == i] - i * pixels
-        parts.append(unproject(posed.depth[[i]], posed.views.cameras[[i]]).view(-1, 3)[here])
+        parts.append(unproject(posed.depth[[i]], posed.views.cameras[[i]]).reshape(-1, 3)[here])
     low, high = inner_box(torch.cat(parts))
     return float((high - low).norm())
 

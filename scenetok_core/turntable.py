@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -56,13 +57,16 @@ def turntable(
     """
     if frames < 1 or size < 16:
         raise ValueError(f"a turntable needs at least 1 frame of 16 pixels, got {frames} of {size}")
+    drawn = [cameras for cameras in (cloud.cameras, inputs) if cameras is not None] if frustums else []
     low, high = inner_box(cloud.xyz)
+    for cameras in drawn:
+        low, high = low.minimum(cameras.centers.amin(0).cpu()), high.maximum(cameras.centers.amax(0).cpu())
     middle, extent = (low + high) / 2, float((high - low).norm()) or 1.0
     keep = evenly_spread(torch.arange(len(cloud)), _MOST_POINTS)
     xyz, rgb, normals = cloud.xyz[keep], cloud.rgb[keep], cloud.normals[keep]
     splat = _splat(len(keep), size * _FINE)
     if frustums:
-        lines, colours = _frustums(cloud.cameras, inputs, extent * _FRUSTUM)
+        lines, colours = _frustums(drawn, extent * _FRUSTUM)
         xyz, rgb = torch.cat([xyz, lines]), torch.cat([rgb, colours])
         normals = torch.cat([normals, torch.zeros_like(lines)])  # seen from everywhere
     viewers = _around(cloud.cameras.to("cpu"), middle, extent, frames, elevation)
@@ -78,18 +82,13 @@ def turntable(
 def _around(cameras: Cameras, middle: Tensor, extent: float, frames: int, elevation: float) -> Cameras:
     """Cameras on a circle around `middle`, far enough to see a scene of that extent."""
     up, first = estimate_up(cameras), cameras.c2w[0, :3, :3]
-    level = look_at(torch.zeros(3), first[:, 2] - (first[:, 2] @ up) * up, up, first).float()
-    height = math.radians(elevation)
-    behind = math.sin(height) * up - math.cos(height) * level[:, 2]
-    turns = rotation_about(up, torch.arange(frames) * 2 * math.pi / frames).float()
-    distance = _CLOSER * extent / 2 / math.sin(math.radians(_FOV) / 2)
-    position = middle + distance * turns @ behind
+    level = look_at(torch.zeros(3), first[:, 2] - (first[:, 2] @ up) * up, up, first)
+    down = rotation_about(torch.tensor([1.0, 0.0, 0.0]), torch.tensor([-math.radians(elevation)]))[0]
+    rotation = rotation_about(up, torch.arange(frames) * 2 * math.pi / frames) @ level @ down
     c2w = torch.eye(4).repeat(frames, 1, 1)
-    # Straight above, the picture's up is that of the turned first camera.
-    c2w[:, :3, :3] = torch.stack(
-        [look_at(place, middle, up, turn @ level) for place, turn in zip(position, turns, strict=True)]
-    ).float()
-    c2w[:, :3, 3] = position
+    c2w[:, :3, :3] = rotation.float()
+    distance = _CLOSER * extent / 2 / math.sin(math.radians(_FOV) / 2)
+    c2w[:, :3, 3] = middle - distance * c2w[:, :3, 2]
     return Cameras(c2w, single_camera((1, 1), _FOV).K.repeat(frames, 1, 1))
 
 
@@ -128,11 +127,10 @@ def _least_around(values: Tensor, reach: int) -> Tensor:
     return values
 
 
-def _frustums(path: Cameras, inputs: Cameras | None, length: float) -> tuple[Tensor, Tensor]:
-    """Points on the lines of the cameras' frustums, and their colours: [n, 3] each."""
-    parts = [(path, PATH_COLOUR)] + ([(inputs, INPUT_COLOUR)] if inputs is not None else [])
-    lines = [_frustum_lines(cameras.to("cpu"), length) for cameras, _ in parts]
-    colours = [torch.tensor(colour).expand(len(line), 3) for line, (_, colour) in zip(lines, parts, strict=True)]
+def _frustums(drawn: Sequence[Cameras], length: float) -> tuple[Tensor, Tensor]:
+    """Points on the lines of the frustums of a path and of inputs, and their colours: [n, 3] each."""
+    lines = [_frustum_lines(cameras.to("cpu"), length) for cameras in drawn]
+    colours = [torch.tensor(c).expand_as(line) for line, c in zip(lines, (PATH_COLOUR, INPUT_COLOUR), strict=False)]
     return torch.cat(lines), torch.cat(colours)
 
 
