@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import Types, io
 
-from ..scenetok_core.point_files import AXES, load_trimesh, save_glb, save_ply
+from ..scenetok_core.point_files import AXES, check_axes, load_trimesh, save_glb, save_ply
 from ..scenetok_core.points import PointFilters, fuse_points
 from ..scenetok_core.turntable import turntable
 from . import folders
@@ -130,8 +130,11 @@ class MakePointCloud(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, filename_prefix: str | None = None) -> bool | str:
-        """Refuse paths outside the output folder before anything runs."""
+    def validate_inputs(cls, filename_prefix: str | None = None, axes: str | None = None) -> bool | str:
+        """Refuse paths outside the output folder, and unknown axes, before anything runs."""
+        known_axes = fault(check_axes, axes)
+        if known_axes is not True:
+            return known_axes
         return fault(lambda prefix: folders.inside(prefix, folders.output_folder()), filename_prefix)
 
     @classmethod

@@ -34,6 +34,12 @@ AXES: Mapping[str, Callable[[Cameras], Tensor]] = {
 }
 
 
+def check_axes(axes: str) -> None:
+    """Raise `ValueError` unless `axes` are some that `file_points` knows."""
+    if axes not in AXES:
+        raise ValueError(f"unknown axes {axes!r}; choose one of {', '.join(AXES)}")
+
+
 def file_points(cloud: PointCloud, axes: str) -> Tensor:
     """The coordinates [N, 3] that a file holds, float32, in units of the cameras.
 
@@ -46,8 +52,7 @@ def file_points(cloud: PointCloud, axes: str) -> Tensor:
     Raises:
         ValueError: unknown axes.
     """
-    if axes not in AXES:
-        raise ValueError(f"unknown axes {axes!r}; choose one of {', '.join(AXES)}")
+    check_axes(axes)
     return (cloud.xyz.double() @ AXES[axes](cloud.cameras.to("cpu")).T).float()
 
 
