@@ -193,7 +193,7 @@ class Turntable(io.ComfyNode):
                     step=5.0,
                     tooltip="How far above the points the viewer is, in degrees (-90 to 90).",
                 ),
-                io.Boolean.Input("frustums", default=True, tooltip="Draw the cameras; of many, an even choice of 16."),
+                io.Boolean.Input("frustums", default=True, tooltip="Draw the cameras; of many, an even choice of 12."),
                 fps_input(),
                 SceneTokensSocket.Input(
                     "tokens", optional=True, tooltip="The scene: the cameras that it was encoded from are drawn in red."

@@ -19,11 +19,12 @@ INPUT_COLOUR, PATH_COLOUR = (0.95, 0.15, 0.1), (0.35, 0.75, 1.0)
 _BACKGROUND = 0.094
 _FOV = 40.0  # degrees
 _FINE = 2  # a picture is drawn with so many pixels along an edge of each of its own
-_MOST_POINTS, _MOST_FRUSTUMS = 300_000, 16
-_FRUSTUM = 0.04  # its length as a share of the scene's extent
+_MOST_POINTS, _MOST_FRUSTUMS = 300_000, 12
+_FRUSTUM = 0.03  # its length as a share of the scene's extent
 _LINE_POINTS = 96
 _LARGEST_SPLAT = 4  # pixels to each side
-_CLOSER = 0.8  # times the distance from which a ball of the scene's extent fits: scenes are flatter
+_MEASURED = 5000  # points that the viewer's distance is measured on
+_MARGIN = 1.05
 _EMPTY = torch.iinfo(torch.int64).max
 _INDEX_BITS = 32
 
@@ -46,7 +47,7 @@ def turntable(
         frames: pictures of the turn, at least 1; the first looks the way the first camera does.
         size: side of the square pictures, in pixels, at least 16.
         elevation: of the viewer above the points, in degrees, -90 to 90.
-        frustums: draw them; of many cameras, an even choice of 16.
+        frustums: draw them; of many cameras, an even choice of 12.
         progress: called after every picture; may raise to cancel.
 
     Returns:
@@ -59,36 +60,36 @@ def turntable(
         raise ValueError(f"a turntable needs at least 1 frame of 16 pixels, got {frames} of {size}")
     drawn = [cameras for cameras in (cloud.cameras, inputs) if cameras is not None] if frustums else []
     low, high = inner_box(cloud.xyz)
-    for cameras in drawn:
-        low, high = low.minimum(cameras.centers.amin(0).cpu()), high.maximum(cameras.centers.amax(0).cpu())
-    middle, extent = (low + high) / 2, float((high - low).norm()) or 1.0
+    shown = torch.cat([evenly_spread(cloud.xyz, _MEASURED).clamp(low, high), *(c.centers.cpu() for c in drawn)])
+    viewers = _around(cloud.cameras.to("cpu"), shown, frames, elevation)
     keep = evenly_spread(torch.arange(len(cloud)), _MOST_POINTS)
     xyz, rgb, normals = cloud.xyz[keep], cloud.rgb[keep], cloud.normals[keep]
     splat = _splat(len(keep), size * _FINE)
     if frustums:
-        lines, colours = _frustums(drawn, extent * _FRUSTUM)
+        lines, colours = _frustums(drawn, float((high - low).norm()) * _FRUSTUM)
         xyz, rgb = torch.cat([xyz, lines]), torch.cat([rgb, colours])
         normals = torch.cat([normals, torch.zeros_like(lines)])  # seen from everywhere
-    viewers = _around(cloud.cameras.to("cpu"), middle, extent, frames, elevation)
     pictures = torch.empty(frames, 3, size, size)
     for i, viewer in enumerate(viewers):
-        shown = ((viewer.centers[0] - xyz) * normals).sum(-1) >= 0
-        pictures[i] = _draw(xyz[shown], rgb[shown], viewer, size, splat)
+        facing = ((viewer.centers[0] - xyz) * normals).sum(-1) >= 0
+        pictures[i] = _draw(xyz[facing], rgb[facing], viewer, size, splat)
         if progress is not None:
             progress(i + 1, frames, None)
     return pictures
 
 
-def _around(cameras: Cameras, middle: Tensor, extent: float, frames: int, elevation: float) -> Cameras:
-    """Cameras on a circle around `middle`, far enough to see a scene of that extent."""
+def _around(cameras: Cameras, shown: Tensor, frames: int, elevation: float) -> Cameras:
+    """Cameras on a circle around points [n, 3], far enough to see them all."""
     up, first = estimate_up(cameras), cameras.c2w[0, :3, :3]
     level = look_at(torch.zeros(3), first[:, 2] - (first[:, 2] @ up) * up, up, first)
     down = rotation_about(torch.tensor([1.0, 0.0, 0.0]), torch.tensor([-math.radians(elevation)]))[0]
     rotation = rotation_about(up, torch.arange(frames) * 2 * math.pi / frames) @ level @ down
+    middle = (shown.amin(0) + shown.amax(0)) / 2
+    local = (shown - middle) @ rotation.float()  # [frames, n, 3]
+    reach = local[..., :2].abs().amax(-1) / math.tan(math.radians(_FOV) / 2) - local[..., 2]
     c2w = torch.eye(4).repeat(frames, 1, 1)
     c2w[:, :3, :3] = rotation.float()
-    distance = _CLOSER * extent / 2 / math.sin(math.radians(_FOV) / 2)
-    c2w[:, :3, 3] = middle - distance * c2w[:, :3, 2]
+    c2w[:, :3, 3] = middle - (_MARGIN * reach.amax() or 1.0) * c2w[:, :3, 2]
     return Cameras(c2w, single_camera((1, 1), _FOV).K.repeat(frames, 1, 1))
 
 
