@@ -2,6 +2,7 @@
 
 import struct
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from training.data.rooms import Rooms, RoomsConfig
 
 POINTS = 300
 RED, GREEN, BLUE = torch.eye(3)
-LEVEL = {8: 2 / 255}  # rounding of colours of 8 bits
+ROUNDED = 0.51 / 255  # colours of 8 bits
 
 
 def cameras(c2w=None):
@@ -35,16 +36,21 @@ def random_cloud():
     return cloud(torch.randn(POINTS, 3, generator=generator), torch.rand(POINTS, 3, generator=generator))
 
 
+def read_points(path) -> Any:
+    """What trimesh finds in a file of points: an object with vertices and colors."""
+    read: Any = trimesh.load(path)
+    return read if isinstance(read, trimesh.PointCloud) else next(iter(read.geometry.values()))
+
+
 @pytest.mark.parametrize(("save", "suffix"), [(save_ply, "ply"), (save_glb, "glb")])
 @pytest.mark.parametrize("axes", AXES)
 def test_another_reader_finds_the_points_and_colours(tmp_path, random_cloud, save, suffix, axes):
     path = tmp_path / "new folder" / f"points.{suffix}"
     save(path, random_cloud, axes)
-    read = trimesh.load(path)
-    read = read if isinstance(read, trimesh.PointCloud) else next(iter(read.geometry.values()))
+    read = read_points(path)
     torch.testing.assert_close(torch.tensor(read.vertices).float(), file_points(random_cloud, axes))
     colours = torch.tensor(read.colors)[:, :3].float() / 255
-    torch.testing.assert_close(colours, random_cloud.rgb, atol=0.51 / 255, rtol=0)
+    torch.testing.assert_close(colours, random_cloud.rgb, atol=ROUNDED, rtol=0)
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
