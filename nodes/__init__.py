@@ -6,12 +6,14 @@ from comfy_api.latest import ComfyExtension, io
 
 from . import folders
 from .cameras import CameraTrajectory, SingleViewCamera, TransferTrajectory
+from .depth import LoadDepthHead, MeasureDepth
 from .encode import EncodeViews
 from .generate import SceneGenSample, SceneGenSweep
 from .interchange import CamerasFromCameraCtrl, CamerasFromDA3, CamerasFromExtrinsics
 from .interchange_out import CamerasToCameraCtrl, CamerasToExtrinsics, CamerasToLoad3D, CamerasToWan, SaveCameras
 from .loaders import LoadGenerator, LoadModel, LoadPhotograph, LoadViews
 from .path_tools import EditTrajectory, JoinTrajectories, PathPreview
+from .points import MakePointCloud, Turntable
 from .render import RenderTrajectory, RenderUncertainty
 from .scenes import LoadSceneTokens, SaveSceneTokens, SceneInfo
 from .subsets import ContactSheet, TokenMask, TokenSweep
@@ -49,6 +51,10 @@ NODES: list[type[io.ComfyNode]] = [
     CamerasToCameraCtrl,
     CamerasToWan,
     SaveCameras,
+    LoadDepthHead,
+    MeasureDepth,
+    MakePointCloud,
+    Turntable,
 ]
 
 

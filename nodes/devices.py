@@ -13,7 +13,7 @@ from comfy.ldm.modules.attention import optimized_attention
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
-from ..scenetok_core import SceneTok
+from ..scenetok_core import DepthHead, SceneTok
 from ..scenetok_core.generation import SceneGenerator
 from ..scenetok_core.nn.attention import Attend, attend, use_attention
 from ..scenetok_core.nn.blocks import compile_blocks
@@ -67,6 +67,27 @@ def managed(pipeline: P, device: torch.device, offload: torch.device) -> P:
 
     placed = replace(pipeline, place=place)
     return replace(placed, room=room) if isinstance(placed, SceneTok) else placed
+
+
+def load_managed_head(path: Path, model: SceneTok) -> DepthHead:
+    """Load a depth head for a model of `load_managed`; its decoder is managed like the model's networks.
+
+    Raises:
+        ValueError: an unusable file, no depth head, or one for another model.
+    """
+    device, offload = management.get_torch_device(), management.unet_offload_device()
+    head = DepthHead.load(path, model)
+    network = head.model.networks.denoiser.to(offload)
+    patcher = ModelPatcher(nn.Sequential(network), device, offload)
+
+    def place(stage: nn.Module, needed: int) -> torch.device:
+        if stage is not network:
+            return model.place(stage, needed)
+        management.load_models_gpu([patcher], memory_required=needed, force_full_load=True)
+        return stay(stage, needed)
+
+    _log.info("loaded depth head %s (%s) for %s", path.name, head.config.name, device)
+    return replace(head, model=replace(head.model, place=place))
 
 
 def _choose_dtype(name: str, device: torch.device) -> torch.dtype | None:

@@ -14,6 +14,8 @@ import folder_paths
 
 from ..scenetok_core import open_capture
 from ..scenetok_core.captures import CAMERA_SUFFIXES, Capture, absolute, confined, find_cameras, list_pictures
+from ..scenetok_core.checkpoints import checkpoint_family
+from ..scenetok_core.configs import DepthConfig
 from ..scenetok_core.downloads import known_file
 from ..scenetok_core.files import check_portable, with_slashes
 from .archives import unpack
@@ -43,6 +45,12 @@ def register_model_folder() -> None:
 def model_names() -> list[str]:
     """Checkpoints in the model folders."""
     return folder_paths.get_filename_list(MODELS)
+
+
+def depth_head_names() -> list[str]:
+    """Depth heads in the model folders."""
+    found = ((name, folder_paths.get_full_path(MODELS, name)) for name in model_names())
+    return [name for name, path in found if path is not None and checkpoint_family(path) == DepthConfig.family]
 
 
 def model_path(name: str) -> Path:
@@ -255,23 +263,26 @@ def output_prefix(text: str) -> str:
 
 
 def new_scene_path(prefix: str) -> Path:
-    """A file that does not exist yet, in the output folder: `prefix` with a counter.
+    """A file for a scene, as `new_path`."""
+    return new_path(prefix, ".safetensors")
+
+
+def new_path(prefix: str, suffix: str) -> Path:
+    """A file that does not exist yet, in the output folder: `prefix` with a counter, and `suffix`.
 
     Raises:
         ValueError: as `output_prefix`.
     """
-    return _numbered(prefix, ".safetensors")
+    folder, stem, counter, _, _ = folder_paths.get_save_image_path(output_prefix(prefix), str(output_folder()))
+    return Path(folder) / f"{stem}_{counter:05}_{suffix}"
 
 
 def new_cameras_folder(prefix: str) -> Path:
-    """A folder that does not exist yet, in the output folder: `prefix` with a counter.
-
-    Raises:
-        ValueError: as `output_prefix`.
-    """
-    return _numbered(prefix, "")
+    """A folder for cameras, as `new_path`."""
+    return new_path(prefix, "")
 
 
-def _numbered(prefix: str, suffix: str) -> Path:
-    folder, stem, counter, _, _ = folder_paths.get_save_image_path(output_prefix(prefix), str(output_folder()))
-    return Path(folder) / f"{stem}_{counter:05}_{suffix}"
+def listing(path: Path) -> dict[str, str]:
+    """How ComfyUI's history lists a file in the output folder."""
+    name = path.relative_to(output_folder())
+    return {"filename": name.name, "subfolder": name.parent.as_posix(), "type": "output"}

@@ -6,13 +6,12 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..scenetok_core.interchange import from_cameractrl, from_depth_anything, from_matrices, from_realestate_text
-from .sockets import SceneCamerasSocket, image_from_frames, known
+from .sockets import GeometrySocket, SceneCamerasSocket, image_from_frames, known
 
 CATEGORY = "SceneTok/cameras/convert"
 CameraCtrlSocket = io.Custom("CAMERACTRL_POSES")
 ExtrinsicsSocket = io.Custom("EXTRINSICS")
 IntrinsicsSocket = io.Custom("INTRINSICS")
-_DepthAnythingSocket = io.Custom("DA3_GEOMETRY")
 
 
 def side_inputs(default: tuple[int, int], tooltip: str) -> list[io.Input]:
@@ -122,7 +121,7 @@ class CamerasFromDA3(io.ComfyNode):
             description="Takes pictures and cameras out of what Run Depth Anything 3 (ComfyUI 0.25 or newer) found in "
             "mode multiview: posed views from photographs without poses.",
             inputs=[
-                _DepthAnythingSocket.Input(
+                GeometrySocket.Input(
                     "da3_geometry",
                     tooltip="From Run Depth Anything 3: mode multiview, a Small or Base model, all pictures at once.",
                 ),

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import Any, get_args
 
 import torch
-from comfy_api.latest import InputImpl, Types, io
+from comfy_api.latest import io
 
 from ..scenetok_core import SceneTok
 from ..scenetok_core.configs import TemporalTiles
@@ -18,6 +17,7 @@ from .sockets import (
     NodeProgress,
     SceneCamerasSocket,
     SceneTokensSocket,
+    fps_input,
     guidance_input,
     image_from_frames,
     known,
@@ -27,9 +27,8 @@ from .sockets import (
     seed_input,
     solver_input,
     steps_input,
+    video_of,
 )
-
-_FINEST_FPS = 1001  # largest denominator of a frame rate, as in 30000/1001
 
 
 def _scene_inputs() -> list[Any]:
@@ -67,14 +66,7 @@ class RenderTrajectory(io.ComfyNode):
                     "- more: stronger, at twice the time"
                 ),
                 seed_input("Seed of the noise; the same seed gives the same frames on every device."),
-                io.Float.Input(
-                    "fps",
-                    default=24.0,
-                    min=1.0,
-                    max=240.0,
-                    step=1.0,
-                    tooltip="Frames per second of the video (1 to 240).",
-                ),
+                fps_input(),
                 solver_input(),
                 io.Combo.Input(
                     "temporal_tiles",
@@ -120,9 +112,7 @@ class RenderTrajectory(io.ComfyNode):
             progress=NodeProgress(),
         )
         images = image_from_frames(frames)
-        rate = Fraction(fps).limit_denominator(_FINEST_FPS)
-        video = InputImpl.VideoFromComponents(Types.VideoComponents(images=images, frame_rate=rate))
-        return io.NodeOutput(images, video)
+        return io.NodeOutput(images, video_of(images, fps))
 
 
 class RenderUncertainty(io.ComfyNode):

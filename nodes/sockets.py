@@ -6,27 +6,34 @@ import inspect
 import math
 import time
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from typing import Any, get_args
 
 import comfy.model_management
 import comfy.utils
-from comfy_api.latest import io
+from comfy_api.latest import InputImpl, Types, io
 from PIL import Image
 from torch import Tensor
 
 from ..scenetok_core import Cameras, SceneTokens, Views
 from ..scenetok_core.configs import SolverName
+from ..scenetok_core.geometry import PosedDepth, from_da3
+from ..scenetok_core.points import PointCloud
 from ..scenetok_core.sheets import to_image
 
 SceneTokensSocket = io.Custom("SCENE_TOKENS")
 SceneCamerasSocket = io.Custom("SCENE_CAMERAS")
 ModelSocket = io.Custom("SCENETOK_MODEL")
 GeneratorSocket = io.Custom("SCENEGEN_MODEL")
+DepthHeadSocket = io.Custom("DEPTH_HEAD")
+GeometrySocket = io.Custom("DA3_GEOMETRY")  # of ComfyUI's own Depth Anything 3 nodes
+PointsSocket = io.Custom("SCENE_POINTS")
 
 MODEL_SOLVER = "model"  # choice of `solver_input`
 LARGEST_GUIDANCE = 30.0
 LARGEST_SEED = 0xFFFFFFFFFFFFFFFF
 LARGEST_FIRST_SEED = 0xFFFFFFFF  # where seeds count up from the first
+_FINEST_FPS = 1001  # largest denominator of a frame rate, as in 30000/1001
 _PREVIEW_PIXELS = 512
 _PREVIEW_FRAMES = 9
 _PREVIEW_EVERY_S = 0.3
@@ -140,6 +147,32 @@ def read_cameras(value: object) -> Cameras:
 def read_tokens(value: object) -> SceneTokens:
     """Scene tokens from a SCENE_TOKENS socket. Raises `ValueError` for something else."""
     return SceneTokens.from_dict(_mapping("SCENE_TOKENS", value))
+
+
+def read_geometry(value: object, cameras: object) -> PosedDepth:
+    """Posed depth from a DA3_GEOMETRY socket; SCENE_CAMERAS, where not None, replace its cameras.
+
+    Raises:
+        ValueError: something else, or what `from_da3` refuses.
+    """
+    return from_da3(_mapping("DA3_GEOMETRY", value), None if cameras is None else read_cameras(cameras))
+
+
+def read_points(value: object) -> PointCloud:
+    """A point cloud from a SCENE_POINTS socket. Raises `ValueError` for something else."""
+    return PointCloud.from_dict(_mapping("SCENE_POINTS", value))
+
+
+def video_of(images: Tensor, fps: float) -> Any:
+    """An IMAGE batch [T, H, W, 3] as a VIDEO."""
+    rate = Fraction(fps).limit_denominator(_FINEST_FPS)
+    return InputImpl.VideoFromComponents(Types.VideoComponents(images=images, frame_rate=rate))
+
+
+def fps_input() -> io.Float.Input:
+    """Frames per second of a video."""
+    tooltip = "Frames per second of the video (1 to 240)."
+    return io.Float.Input("fps", default=24.0, min=1.0, max=240.0, step=1.0, tooltip=tooltip)
 
 
 def _mapping(socket: str, value: object) -> Mapping[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..scenetok_core import Cameras
-from ..scenetok_core.interchange import LAYOUTS, VIEWER_FOV, from_load3d, insert_key, place_at, viewer_fit
+from ..scenetok_core.interchange import LAYOUTS, VIEWER_FOV, from_load3d, from_upright, insert_key, place_at, viewer_fit
 from ..scenetok_core.selection import middle_view
 from . import folders
 from .interchange import CATEGORY, read_sides, side_inputs
@@ -13,10 +13,11 @@ from .sockets import SceneCamerasSocket, known, read_cameras
 
 _ModelInfoSocket = io.Custom("LOAD3D_MODEL_INFO")
 
-_CAPTURE, _REFERENCE, _AS_IT_IS = "capture", "reference", "none"
+_CAPTURE, _UPRIGHT, _REFERENCE, _AS_IT_IS = "capture", "upright", "reference", "none"
 _WORLDS = """What the viewer's world is.
-- capture: the capture's own, with y up: the viewer shows points of this scene (GLB or PLY, as this pack and Depth \
-Anything 3 write them)
+- capture: the capture's own, with y and z turned round: the viewer shows points of this scene, from Point Cloud \
+with axes flipped or from Depth Anything 3
+- upright: points from Point Cloud with axes upright; connect the cameras that they were made with
 - reference: something else; the viewer's origin, looking along -z, is laid onto a camera of the capture"""
 
 _LAYOUTS = """How the viewer lays out the points of the file; viewers tell it nowhere. For world capture only.
@@ -31,7 +32,7 @@ def _load3d_inputs() -> list[io.Input]:
         io.Load3DCamera.Input(
             "camera_info", tooltip="Camera of a viewer: from Load 3D, Preview 3D, Create Camera Info and others."
         ),
-        io.Combo.Input("world", options=[_CAPTURE, _REFERENCE], default=_CAPTURE, tooltip=_WORLDS),
+        io.Combo.Input("world", options=[_CAPTURE, _UPRIGHT, _REFERENCE], default=_CAPTURE, tooltip=_WORLDS),
         io.Float.Input(
             "scale",
             default=1.0,
@@ -117,12 +118,14 @@ def _viewer_camera(
     size = read_sides(width, height) or (capture.size if capture else None)
     fit = None if layout == _AS_IT_IS or world == _REFERENCE else viewer_fit(folders.points_path(points), layout)
     camera = from_load3d(camera_info, size, fov, model_3d_info, fit)
-    if world not in (_CAPTURE, _REFERENCE):
-        raise ValueError(f"unknown world {world!r}; choose {_CAPTURE} or {_REFERENCE}")
+    if world not in (_CAPTURE, _UPRIGHT, _REFERENCE):
+        raise ValueError(f"unknown world {world!r}; choose {_CAPTURE}, {_UPRIGHT} or {_REFERENCE}")
     if world == _CAPTURE:
         return camera if capture is None else camera.replace(unit=capture.unit)
     if capture is None:
-        raise ValueError("world reference needs the capture's cameras; connect them")
+        raise ValueError(f"world {world} needs the capture's cameras; connect them")
+    if world == _UPRIGHT:
+        return from_upright(camera, capture)
     index = middle_view(capture) if reference < 0 else reference
     if index >= len(capture):
         raise ValueError(f"reference must be between 0 and {len(capture) - 1}, got {reference}")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar, overload
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, load_file, save_file
 from torch import Tensor
 
@@ -110,6 +110,19 @@ def read_tensors(path: str | Path, *, mapped: bool = True) -> tuple[dict[str, Te
             f"{path.name} is damaged or no safetensors file ({error}); download or copy it again"
         ) from error
     return tensors, header.get("__metadata__", {})
+
+
+def checkpoint_family(path: str | Path) -> str | None:
+    """Which family of models a checkpoint says it is, without reading its weights; None where it says nothing.
+
+    Files without metadata, such as converted ones of others, and files that cannot be read say nothing.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError):
+        return None
+    return metadata.get("family") if metadata.get("format") == CHECKPOINT_FORMAT else None
 
 
 def _refuse_pickle(path: Path) -> None:

@@ -26,6 +26,7 @@ from .weights import check_shapes
 
 _FARTHEST, _NEAREST = 0.02, 0.98  # quantiles of inverse depth that relative pictures stretch to the whole range
 _SHARE = (0.02, 0.98)  # quantiles of inverse depth between which colours are spread
+_ONE_LEVEL = 1 / 255  # of brightness; pictures do not tell finer
 # What grows evenly with brightness, from inverse depth, and back.
 _CURVES: Mapping[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
     "inverse": (torch.clone, torch.clone),
@@ -88,17 +89,27 @@ def read_depth(
     return 1 / (back(dark + shown * (bright - dark)) * scale)
 
 
+def depth_limits(scale: float, config: DepthConfig) -> tuple[float, float]:
+    """The nearest and the farthest depth that a head tells from what lies before or behind; arguments as `read_depth`.
+
+    One level of brightness (1/255) inside of `near / scale` and `far / scale`.
+    """
+    ends = torch.tensor([1 - _ONE_LEVEL, _ONE_LEVEL], dtype=torch.float64)
+    near, far = read_depth(ends.view(2, 1, 1, 1).expand(-1, 3, -1, -1), scale, config).flatten().tolist()
+    return near, far
+
+
 def _range(like: Tensor, config: DepthConfig) -> tuple[Tensor, Tensor]:
     return like.new_tensor(1 / config.far), like.new_tensor(1 / config.near)
 
 
-def colour_depth(
+def grey_depth(
     depth: Tensor,  # [T, 1, H, W]
     bounds: tuple[float, float] | None = None,
 ) -> Tensor:
-    """Depth as colours [T, 3, H, W] in [0, 1], from dark blue (far) over red to pale yellow (near).
+    """Depth as brightness [T, H, W] in [0, 1] that grows evenly with inverse depth: near is white.
 
-    `bounds` are the nearest and farthest depth that are told apart; None takes those of the frames, without the
+    `bounds` are the nearest and farthest depth that are told apart; None takes those of all frames, without the
     outermost 2 %.
     """
     inverse = 1 / depth[:, 0]
@@ -107,7 +118,18 @@ def colour_depth(
         low, high = (float(order[round(share * (len(order) - 1))]) for share in _SHARE)
     else:
         low, high = 1 / bounds[1], 1 / bounds[0]
-    return heat_map((inverse - low) / max(high - low, 1e-12))
+    return ((inverse - low) / max(high - low, 1e-12)).clamp(0, 1)
+
+
+def colour_depth(
+    depth: Tensor,  # [T, 1, H, W]
+    bounds: tuple[float, float] | None = None,
+) -> Tensor:
+    """Depth as colours [T, 3, H, W] in [0, 1], from dark blue (far) over red to pale yellow (near).
+
+    `bounds` as for `grey_depth`.
+    """
+    return heat_map(grey_depth(depth, bounds))
 
 
 @dataclass

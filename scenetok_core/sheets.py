@@ -54,7 +54,7 @@ def evenly_spread(
 ) -> Tensor:
     """At most `most` of the pictures, the first and the last among them: [min(n, most), ...]."""
     count = min(len(pictures), most)
-    return pictures[torch.linspace(0, len(pictures) - 1, count).round().long()]
+    return pictures[torch.linspace(0, len(pictures) - 1, count, dtype=torch.float64).round().long()]
 
 
 def side_by_side(

@@ -7,11 +7,13 @@ import importlib
 import importlib.util
 import json
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from scenetok_core import DepthHead
 from scenetok_core.types import Cameras
 from tests import outside, small, staged
 
@@ -63,10 +65,19 @@ def placement():
     loads["render"], frames = during(lambda: model.render(scene, path))
     loads["previews"], _ = during(lambda: model.render(scene, path, steps=1, progress=lambda *call: call[2]()))
     loads["generate"], _ = during(lambda: generator.generate(views[[0]], path, model))
+    loads["depth"], same_depth = during(lambda: _same_depth(plain, model, scene, path))
     management.unload_all_models()  # as ComfyUI does when memory has run out
     again = model.render(scene, path)
     same = torch.equal(frames, plain.render(plain.encode(views), path)) and torch.equal(frames, again)
-    return {"loads": loads, "same": same, "plain place": plain.place.__name__}
+    return {"loads": loads, "same": same and same_depth, "plain place": plain.place.__name__}
+
+
+def _same_depth(plain, model, scene, path):
+    """Whether a depth head of a managed model renders what it does on the plain one."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = small.depth_head(Path(folder) / "head.safetensors", plain)
+        head = node_module("devices").load_managed_head(file, model)
+        return torch.equal(head.render(scene, path), DepthHead.load(file, plain).render(scene, path))
 
 
 def previews():

@@ -41,6 +41,7 @@ def test_only_the_network_of_a_stage_is_loaded(inside):
         "render": [[["Decoder"]], [["VideoDc"]]],
         "previews": [[["Decoder"]], *[[["VideoDc"]], [["Decoder"]]] * steps, [["VideoDc"]]],
         "generate": [[["AutoencoderKL"]], *[[["SceneGen"]]] * 2],  # to prepare and to draw
+        "depth": [[["Decoder"]], [["VideoDc"]]],
     }
     loads = [load for stage in told["loads"].values() for load in stage]
     assert all(load["whole"] and load["bytes"] > 0 for load in loads)

@@ -8,14 +8,17 @@ import pytest
 import torch
 
 from scenetok_core import Cameras, Views, open_capture
+from scenetok_core.camera import invert_poses
 from scenetok_core.captures import read_cameras, write_colmap, write_realestate
 from scenetok_core.captures.export import FORMATS, save_cameras
+from scenetok_core.geometry import PosedDepth, to_da3
 from scenetok_core.interchange import (
     from_cameractrl,
     from_depth_anything,
     from_load3d,
     from_matrices,
     from_realestate_text,
+    from_upright,
     insert_key,
     place_at,
     to_cameractrl,
@@ -24,11 +27,18 @@ from scenetok_core.interchange import (
     to_wan,
     viewer_fit,
 )
+from scenetok_core.point_files import file_points
+from scenetok_core.points import PointCloud
 from tests import outside, small
 from tests.captures import CX, CY, FX, FY, HEIGHT, NAMES, VIEWS, WIDTH, assert_same_cameras, reference, w2c
 from tests.outside import PAYLOADS, payload
 
 SIZE = (HEIGHT, WIDTH)
+FLIP = torch.tensor([1.0, -1.0, -1.0])
+
+
+def homogeneous(xyz):
+    return torch.cat([xyz, torch.ones(len(xyz), 1)], 1).T
 
 
 def centred(size=SIZE):
@@ -173,6 +183,27 @@ def test_principal_points_that_were_fitted_to_rays_stay_where_they_are():
     K = from_depth_anything(geometry).cameras.K
     torch.testing.assert_close(K[:, 0, 2], torch.tensor([255.0, 250.0, 253.0]) / 504)
     torch.testing.assert_close(K[:, 0, 0], torch.tensor([420.0, 422.5, 418.0]) / 504)
+
+
+def test_a_camera_placed_around_upright_points_comes_back_into_the_capture():
+    """The viewer sees the file: what it shows at a pixel must be what the camera sees there in the capture."""
+    tilted = reference(SIZE)
+    xyz = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
+    cloud = PointCloud(xyz, torch.zeros(50, 3), torch.zeros(50, 3), tilted)
+    position = {"x": 0.4, "y": 1.5, "z": 6.0}
+    info = {"position": position, "target": {"x": 0, "y": 0, "z": 0}, "zoom": 1, "cameraType": "perspective"}
+    camera = from_upright(from_load3d(info, (64, 64)), tilted)
+    viewer = from_load3d(info, (64, 64))  # its world: the file's, y and z turned round
+    shown = viewer.K @ invert_poses(viewer.c2w)[:, :3].float() @ homogeneous(file_points(cloud, "upright") * FLIP)
+    seen = camera.K @ invert_poses(camera.c2w)[:, :3].float() @ homogeneous(xyz)
+    torch.testing.assert_close(seen, shown, atol=1e-4, rtol=1e-4)
+
+
+def test_our_own_geometry_is_read_like_that_of_depth_anything():
+    views = small.views(3, (48, 64))
+    flat = torch.ones(3, 48, 64)
+    geometry = to_da3(PosedDepth(views, flat, flat, flat > 0))
+    assert_same_cameras(from_depth_anything(geometry).cameras, views.cameras)
 
 
 def test_depth_anything_without_cameras_is_refused():

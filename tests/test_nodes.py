@@ -48,6 +48,10 @@ NODES = {
     "SceneTok_EditTrajectory",
     "SceneTok_JoinTrajectories",
     "SceneTok_PathPreview",
+    "SceneTok_LoadDepthHead",
+    "SceneTok_DepthHead",
+    "SceneTok_PointCloud",
+    "SceneTok_PointCloudTurntable",
 }
 CANCEL_SHARE = 0.1  # of all steps; a limit in seconds would fail on a busy machine
 

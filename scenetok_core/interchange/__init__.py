@@ -9,7 +9,7 @@ from .cameractrl import from_cameractrl, from_realestate_text, to_cameractrl
 from .depth_anything import from_depth_anything
 from .keys import insert_key
 from .matrices import from_matrices, to_matrices
-from .threejs import VIEWER_FOV, from_load3d, place_at, to_load3d
+from .threejs import VIEWER_FOV, from_load3d, from_upright, place_at, to_load3d
 from .viewer_fit import LAYOUTS, viewer_fit
 from .wan import to_wan
 
@@ -21,6 +21,7 @@ __all__ = [
     "from_load3d",
     "from_matrices",
     "from_realestate_text",
+    "from_upright",
     "insert_key",
     "place_at",
     "to_cameractrl",

@@ -8,14 +8,16 @@ is in the dict nowhere, and only the principal point tells it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..types import Views
+from ..types import Cameras, Views
 from .matrices import cameras_from_w2c
 
 _PATCH = 14
+INTRINSICS_SIZE = "intrinsics_size"  # our own key: (height, width) of the pictures that the intrinsics belong to
 
 
 def from_depth_anything(geometry: object) -> Views:
@@ -38,19 +40,30 @@ def from_depth_anything(geometry: object) -> Views:
             f"this DA3_GEOMETRY (mode {geometry.get('mode')!r}) has no {', '.join(missing)}; run Depth Anything 3 in "
             "mode multiview, with a Small or Base model and all pictures as one batch"
         )
-    image, extrinsics, intrinsics = (geometry[key].detach().cpu() for key in ("image", "extrinsics", "intrinsics"))
-    views = len(image)
+    rgb = geometry["image"].detach().cpu()[..., :3].movedim(-1, -3).float()
+    return Views(rgb, geometry_cameras(geometry, len(rgb), (rgb.shape[-2], rgb.shape[-1])))
+
+
+def geometry_cameras(geometry: Mapping[str, Any], views: int, size: tuple[int, int]) -> Cameras:
+    """The cameras of a DA3_GEOMETRY of `views` pictures, whose `size` (height, width) they get.
+
+    Raises:
+        ValueError: wrong shapes, a model without cameras, or poses that failed.
+    """
+    extrinsics, intrinsics = (geometry[key].detach().cpu() for key in ("extrinsics", "intrinsics"))
     w2c = _per_view("extrinsics", extrinsics, views, (3, 4) if extrinsics.shape[-2] == 3 else (4, 4))
     K = _per_view("intrinsics", intrinsics, views, (3, 3))
-    sides = (2 * K[:, :2, 2].median(0).values / _PATCH).round() * _PATCH
+    if INTRINSICS_SIZE in geometry:
+        height, width = geometry[INTRINSICS_SIZE]
+        sides = K.new_tensor([width, height])
+    else:
+        sides = (2 * K[:, :2, 2].median(0).values / _PATCH).round() * _PATCH
     if not bool((sides > 0).all()):
         raise ValueError(
             "this DA3_GEOMETRY has no intrinsics: the model has no camera decoder; use a Small or Base model, or pose "
-            "method ray_pose"
+            "method ray_pose, or connect the cameras of the pictures"
         )
-    K = K / torch.cat([sides, sides.new_ones(1)])[:, None]
-    rgb = image[..., :3].movedim(-1, -3).float()
-    return Views(rgb, cameras_from_w2c(w2c, K, (rgb.shape[-2], rgb.shape[-1])))
+    return cameras_from_w2c(w2c, K / torch.cat([sides, sides.new_ones(1)])[:, None], size)
 
 
 def _per_view(name: str, value: Tensor, views: int, matrix: tuple[int, int]) -> Tensor:

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..camera import flip_opengl
+from ..file_axes import AXES
 from ..framing import focus_point, one_scene
 from ..splines import matrix_from_quaternion, quaternion_from_matrix
 from ..types import Cameras
@@ -38,7 +39,7 @@ def from_load3d(
     model_info: object = None,
     fit: object = None,
 ) -> Cameras:
-    """The camera of a viewer, in the world of the capture whose points (in glTF axes) the viewer shows.
+    """The camera of a viewer, in the world of the capture whose points, with y and z turned round, the viewer shows.
 
     Without `quaternion` the camera looks at `target`, upright.
 
@@ -75,6 +76,19 @@ def from_load3d(
     focal = _number("zoom", info.get("zoom") or 1.0) / (2 * math.tan(math.radians(fov) / 2))
     K = torch.tensor([[focal * height / width, 0, 0.5], [0, focal, 0.5], [0, 0, 1]])
     return Cameras(_turn_world(flip_opengl(pose))[None], K[None], (height, width))
+
+
+def from_upright(camera: Cameras, cameras: Cameras) -> Cameras:
+    """A camera of `from_load3d` in the world of the capture, when the viewer shows points written with axes "upright".
+
+    Args:
+        camera: one camera.
+        cameras: those that the points were made with, which tell what is up (`file_axes.AXES`).
+    """
+    turn = AXES["upright"](one_scene(cameras).to("cpu")).T @ AXES["flipped"](cameras)
+    pose = torch.eye(4, dtype=torch.float64)
+    pose[:3, :3] = turn
+    return camera.replace(c2w=(pose @ camera.c2w.double()).float(), unit=cameras.unit)
 
 
 def place_at(camera: Cameras, reference: Cameras, scale: float = 1.0) -> Cameras:
