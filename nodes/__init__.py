@@ -6,7 +6,9 @@ from comfy_api.latest import ComfyExtension, io
 
 from . import folders
 from .cameras import CameraTrajectory, SingleViewCamera, TransferTrajectory
+from .check import LeaveOneOut
 from .encode import EncodeViews, SaveSceneTokens
+from .estimate import EstimateCameras, FramesFromVideo
 from .generate import SceneGenSample, SceneGenSweep
 from .loaders import LoadGenerator, LoadModel, LoadPhotograph, LoadSceneTokens, LoadViews
 from .render import RenderTrajectory, RenderUncertainty
@@ -30,6 +32,9 @@ NODES: list[type[io.ComfyNode]] = [
     SingleViewCamera,
     SceneGenSample,
     SceneGenSweep,
+    FramesFromVideo,
+    EstimateCameras,
+    LeaveOneOut,
 ]
 
 

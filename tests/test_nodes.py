@@ -34,6 +34,9 @@ NODES = {
     "SceneTok_SingleViewCamera",
     "SceneTok_SceneGenSample",
     "SceneTok_SceneGenSweep",
+    "SceneTok_FramesFromVideo",
+    "SceneTok_EstimateCameras",
+    "SceneTok_LeaveOneOut",
 }
 CANCEL_SHARE = 0.1  # of all steps; a limit in seconds would fail on a busy machine
 
