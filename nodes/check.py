@@ -29,8 +29,8 @@ class LeaveOneOut(io.ComfyNode):
             node_id="SceneTok_LeaveOneOut",
             display_name="Leave One Out",
             category="SceneTok/cameras",
-            description="Hides views, renders them from the others and compares with the photographs. Then it reads the "
-            "cameras in other ways that are common mistakes (inverted poses, other axes, another field of view, "
+            description="Hides views, renders them from the others and compares with the photographs. Then it reads "
+            "the cameras in other ways that are common mistakes (inverted poses, other axes, another field of view, "
             "reversed order, another scale) and tells whether one fits better. Only as telling as the model is good on "
             "such pictures.",
             inputs=[
@@ -44,8 +44,8 @@ class LeaveOneOut(io.ComfyNode):
                     default=2,
                     min=2,
                     max=64,
-                    tooltip="Rounds of hiding (2 to 64); together they hide every view but the first and the last.\n- 2: "
-                    "every other view, then the rest\n- more: more inputs are left in each round; takes longer",
+                    tooltip="Rounds of hiding (2 to 64); together they hide every view but the first and the last.\n- "
+                    "2: every other view, then the rest\n- more: more inputs are left in each round; takes longer",
                 ),
                 io.Boolean.Input(
                     "alternatives",

@@ -25,8 +25,8 @@ class FramesFromVideo(io.ComfyNode):
             node_id="SceneTok_FramesFromVideo",
             display_name="Frames from Video",
             category=_CATEGORY,
-            description="Picks sharp frames of a video, spread over what the camera saw: a pause counts once. The video "
-            "is decoded frame by frame, so it may be long; frames are turned upright.",
+            description="Picks sharp frames of a video, spread over what the camera saw: a pause counts once. The "
+            "video is decoded frame by frame, so it may be long; frames are turned upright.",
             inputs=[
                 io.Video.Input("video", tooltip="From Load Video."),
                 io.Int.Input(
@@ -64,8 +64,8 @@ class FramesFromVideo(io.ComfyNode):
                     min=0,
                     max=8192,
                     step=8,
-                    tooltip="Longest side of the pictures in pixels (0 to 8192); larger ones are reduced. 0: the video's "
-                    "own size.",
+                    tooltip="Longest side of the pictures in pixels (0 to 8192); larger ones are reduced. 0: the "
+                    "video's own size.",
                 ),
             ],
             outputs=[
@@ -109,15 +109,15 @@ class EstimateCameras(io.ComfyNode):
             inputs=[
                 io.Image.Input(
                     "images",
-                    tooltip="Photographs of one place, at least 3, all of one size and not cropped; 640 pixels and more "
-                    "along the longer side work best. From Frames from Video or Load Image.",
+                    tooltip="Photographs of one place, at least 3, all of one size and not cropped; 640 pixels and "
+                    "more along the longer side work best. From Frames from Video or Load Image.",
                 ),
                 io.Combo.Input(
                     "order",
                     options=list(get_args(Order)),
                     default="auto",
-                    tooltip="Which pictures are compared.\n- auto: all pairs up to 60 pictures, else as video\n- video: "
-                    "those near in time, and every so many with each other\n- unordered: all pairs",
+                    tooltip="Which pictures are compared.\n- auto: all pairs up to 60 pictures, else as video\n- "
+                    "video: those near in time, and every so many with each other\n- unordered: all pairs",
                 ),
                 io.Combo.Input(
                     "lens",

@@ -1,7 +1,7 @@
-"""Whether cameras fit their pictures: hidden views are rendered, under the given and under other readings of the cameras.
+"""Whether cameras fit their pictures: hidden views are rendered, with the cameras as given and as read in other ways.
 
-A reading is a way in which cameras are commonly mistaken. It changes all cameras of a capture; when the pictures that were
-hidden are then rendered better by clearly more than chance, the cameras most likely need that change.
+A reading is a way in which cameras are commonly mistaken. It changes all cameras of a capture; when the pictures that
+were hidden are then rendered better by clearly more than chance, the cameras most likely need that change.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ READINGS: tuple[Reading, ...] = (
             (
                 "camera axes forward, left, up",
                 _FORWARD_LEFT_UP,
-                "the cameras' axes are x forward, y left, z up (robots): make -y, -z and x the columns of every rotation",
+                "the cameras' axes are x forward, y left, z up (robots): make -y, -z, x the columns of every rotation",
             ),
             (
                 "camera axes right, forward, up",
@@ -159,7 +159,7 @@ READINGS: tuple[Reading, ...] = (
         Reading(
             f"scene scale x {factor:g}",
             _as_given,
-            f"the scale does not suit the model: multiply scene_scale of Encode Views by {factor:g} (it was {{scale:.4g}})",
+            f"the scale does not suit the model: set scene_scale of Encode Views to {factor:g} times {{scale:.4g}}",
             factor,
         )
         for factor in (0.25, 0.5, 2.0, 4.0)
@@ -218,8 +218,8 @@ class CameraCheck:
             return f"The cameras fit the pictures. {nothing}"
         return (
             f"{nothing} But the renderings are no better than the {max(baselines, key=lambda name: baselines[name])}: "
-            "either this model does not know such pictures, so that this check can tell nothing, or the cameras are wrong "
-            "in a way it does not try."
+            "either this model does not know such pictures, so that this check can tell nothing, or the cameras are "
+            "wrong in a way it does not try."
         )
 
     def __str__(self) -> str:

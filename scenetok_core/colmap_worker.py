@@ -1,8 +1,8 @@
 """Structure from motion by pycolmap, as a script of its own: `python colmap_worker.py JOB.json`.
 
 A process apart, since pycolmap brings copies of libraries that Pillow loads too and takes over the signal handlers, and
-since a process can be ended at any moment. It imports nothing of this package. `pose_estimation` writes the job and reads
-the lines of JSON that come back: {"phase", "done", "total"} while it works, at last {"result"}.
+since a process can be ended at any moment. It imports nothing of this package. `pose_estimation` writes the job and
+reads the lines of JSON that come back: {"phase", "done", "total"} while it works, at last {"result"}.
 """
 
 from __future__ import annotations

@@ -6,8 +6,10 @@ before, then to keep those that were chosen.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -15,6 +17,7 @@ from pathlib import Path
 import av
 import torch
 import torch.nn.functional as F
+from av.container import InputContainer
 from torch import Tensor
 
 from .camera import fit_image
@@ -99,41 +102,53 @@ def pick_frames(
 
 
 def _frames(
-    video: str | Path | BytesIO, start_s: float, end_s: float | None, progress: Progress | None, round_: int
+    video: str | Path | BytesIO, start_s: float, end_s: float | None, progress: Progress | None, passed: int
 ) -> Iterator[tuple[float, av.VideoFrame]]:
-    """The frames of a part with their times in seconds; `round_` 0 or 1 of two."""
+    """The frames of a part with their times in seconds; `passed` of two passes are done."""
+    with _opened(video) as (container, stream):
+        last = _length_s(container, stream)
+        last = last if end_s is None else min(end_s, last or end_s)
+        total = max(1, math.ceil((last - start_s) * _TICKS_PER_S))
+        for time_s, frame in _from(container, stream, start_s):
+            if end_s is not None and time_s > end_s:
+                break
+            yield time_s, frame
+            if progress is not None:
+                progress(passed * total + min(total, round((time_s - start_s) * _TICKS_PER_S)), 2 * total)
+
+
+@contextmanager
+def _opened(video: str | Path | BytesIO) -> Iterator[tuple[InputContainer, av.VideoStream]]:
     if isinstance(video, BytesIO):
         video.seek(0)
     elif not Path(video).is_file():
         raise ValueError(f"no such video: {video}; check the path")
-    name = "the video" if isinstance(video, BytesIO) else str(video)
     try:
         with av.open(video if isinstance(video, BytesIO) else str(video)) as container:
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
-            tick = float(stream.time_base or 0)
-            first, last = (stream.start_time or 0) * tick, _end_s(container, stream, end_s)
-            if start_s > 0 and stream.time_base:
-                container.seek(int((first + start_s) / tick), stream=stream)
-            for i, frame in enumerate(container.decode(stream)):
-                time_s = i / float(stream.average_rate or 1) if frame.pts is None else frame.pts * tick - first
-                if end_s is not None and time_s > end_s:
-                    break
-                if time_s < start_s - tick:
-                    continue
-                yield time_s, frame
-                if progress is not None:
-                    total = max(1, math.ceil((last - start_s) * _TICKS_PER_S))
-                    done = min(total, round((time_s - start_s) * _TICKS_PER_S))
-                    progress(round_ * total + done, 2 * total)
+            yield container, stream
     except (av.FFmpegError, IndexError) as error:
-        raise ValueError(f"{name} holds no video that PyAV can decode ({error}); expected e.g. an mp4") from error
+        name = "the video" if isinstance(video, BytesIO) else video
+        raise ValueError(f"{name} cannot be decoded as a video ({error}); expected e.g. an mp4") from error
 
 
-def _end_s(container: av.container.InputContainer, stream: av.VideoStream, end_s: float | None) -> float:
-    length = stream.duration * stream.time_base if stream.duration and stream.time_base else None
-    length = (container.duration or 0) / av.time_base if length is None else float(length)
-    return length if end_s is None else min(end_s, length or end_s)
+def _from(container: InputContainer, stream: av.VideoStream, start_s: float) -> Iterator[tuple[float, av.VideoFrame]]:
+    tick, rate = float(stream.time_base or 0), float(stream.average_rate or 1)
+    first = stream.start_time or 0
+    if start_s > 0 and tick:
+        container.seek(first + int(start_s / tick), stream=stream)
+    for i, frame in enumerate(container.decode(stream)):
+        time_s = i / rate if frame.pts is None else (frame.pts - first) * tick
+        if time_s >= start_s - tick:
+            yield time_s, frame
+
+
+def _length_s(container: InputContainer, stream: av.VideoStream) -> float:
+    """0 where the file does not tell."""
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    return (container.duration or 0) / av.time_base
 
 
 def _look(index: int, frame: av.VideoFrame) -> _Glance:
@@ -146,7 +161,7 @@ def _look(index: int, frame: av.VideoFrame) -> _Glance:
 
 def _sharpest(glances: list[_Glance], count: int) -> list[_Glance]:
     edges = [len(glances) * i // count for i in range(count + 1)]
-    parts = [glances[a:b] for a, b in zip(edges[:-1], edges[1:], strict=True) if b > a]
+    parts = [glances[a:b] for a, b in itertools.pairwise(edges) if b > a]
     return [max(part, key=lambda glance: glance.sharpness) for part in parts]
 
 

@@ -33,9 +33,9 @@ Lens = Literal["simple_radial", "pinhole", "opencv"]
 EstimationProgress = Callable[[int, int, str], None]  # (done, total, "features" | "matching" | "mapping")
 
 ADVICE = (
-    "show every part of the place in at least three pictures, move sideways between them instead of only turning on the "
-    "spot, film slowly in good light without blur, include surfaces with texture, and give the field of view when you "
-    "know it"
+    "show every part of the place in at least three pictures, move sideways between them instead of only turning on "
+    "the spot, film slowly in good light without blur, include surfaces with texture, and give the field of view "
+    "when you know it"
 )
 
 _MODELS: dict[Lens, str] = {"simple_radial": "SIMPLE_RADIAL", "pinhole": "SIMPLE_PINHOLE", "opencv": "OPENCV"}
@@ -166,8 +166,8 @@ def check_pycolmap() -> None:
     """Raise `ValueError` unless pycolmap is installed; it is not imported."""
     if importlib.util.find_spec("pycolmap") is None:
         raise ValueError(
-            "estimating cameras needs the package pycolmap, which is not installed: pip install pycolmap (in the Python "
-            f"that runs this, {sys.executable}); or load a capture that has cameras"
+            "estimating cameras needs the package pycolmap, which is not installed: pip install pycolmap (in the "
+            f"Python that runs this, {sys.executable}); or load a capture that has cameras"
         )
 
 
@@ -198,7 +198,7 @@ def estimate_cameras(
         sizes = _write_pictures(pictures, folder / "images", config)
         job = _job(sizes, config)
         (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
-        result = _run(folder, progress)
+        result = _run(folder, len(sizes), progress)
         _check(result, len(sizes))
         capture = open_colmap(folder / "model", folder / "images")
     report = EstimationReport(
@@ -218,17 +218,17 @@ def _write_pictures(pictures: Iterable[Tensor], folder: Path, config: Estimation
     """PNG files of at most `max_side` pixels; returns their (height, width)."""
     folder.mkdir()
     sizes: list[tuple[int, int]] = []
-    given: tuple[int, ...] = ()
+    given = (0, 0)  # (height, width)
     for i, picture in enumerate(pictures):
         check_shape("picture", picture, (3, None, None))
-        if config.shared_camera and sizes and tuple(picture.shape) != given:
+        if config.shared_camera and sizes and tuple(picture.shape[1:]) != given:
             raise ValueError(
-                f"picture {i} is {picture.shape[2]} x {picture.shape[1]} px, the one before {given[2]} x {given[1]}: "
+                f"picture {i} is {picture.shape[2]} x {picture.shape[1]} px, the one before {given[1]} x {given[0]}: "
                 "pictures of different sizes are no one camera's; turn shared_camera off, or take pictures of one size"
             )
-        given = tuple(picture.shape)
-        shrink = min(1.0, config.max_side / max(given[1:]))
-        size = (max(1, round(given[1] * shrink)), max(1, round(given[2] * shrink)))
+        given = (picture.shape[1], picture.shape[2])
+        shrink = min(1.0, config.max_side / max(given))
+        size = (max(1, round(given[0] * shrink)), max(1, round(given[1] * shrink)))
         to_image(fit_image(picture.float(), size)).save(folder / f"{i:06}.png", compress_level=1)
         sizes.append(size)
     if len(sizes) < _LEAST_REGISTERED:
@@ -276,7 +276,7 @@ def pairs_to_match(count: int, order: Order) -> list[tuple[int, int]]:
     return [(i, j) for i, j in every if j - i in gaps or (i % step == 0 and j % step == 0)]
 
 
-def _run(folder: Path, progress: EstimationProgress | None) -> dict[str, Any]:
+def _run(folder: Path, count: int, progress: EstimationProgress | None) -> dict[str, Any]:
     """The worker's result."""
     result: dict[str, Any] | None = None
     with (folder / "errors.txt").open("w", encoding="utf-8") as errors, _worker(folder, errors) as lines:
@@ -284,8 +284,8 @@ def _run(folder: Path, progress: EstimationProgress | None) -> dict[str, Any]:
             told = json.loads(line)
             result = told.get("result", result)
             if progress is not None and "phase" in told:
-                phase, total = _PHASES.index(told["phase"]), told["total"]
-                progress(phase * total + told["done"], len(_PHASES) * total, told["phase"])
+                done = _PHASES.index(told["phase"]) * count + count * told["done"] // told["total"]
+                progress(done, len(_PHASES) * count, told["phase"])
     if result is None:
         last = (folder / "errors.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
         raise ValueError(
@@ -320,7 +320,8 @@ def _check(result: dict[str, Any], given: int) -> None:
         raise ValueError(f"no two of the {given} pictures show the same things, as far as can be told: {ADVICE}")
     if registered < _LEAST_REGISTERED:
         raise ValueError(
-            f"only {registered} of {given} pictures found their place, at least {_LEAST_REGISTERED} are needed: {ADVICE}"
+            f"only {registered} of {given} pictures found their place, at least {_LEAST_REGISTERED} are needed: "
+            f"{ADVICE}"
         )
 
 

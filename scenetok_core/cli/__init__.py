@@ -1,4 +1,4 @@
-"""Command line: `python -m scenetok_core estimate | encode | render | leave-out | convert | download | verify | info`."""
+"""Command line: `python -m scenetok_core COMMAND`, such as `encode` and `render`."""
 
 from __future__ import annotations
 
