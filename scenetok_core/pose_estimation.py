@@ -288,9 +288,8 @@ def _run(folder: Path, count: int, progress: EstimationProgress | None) -> dict[
                 progress(done, len(_PHASES) * count, told["phase"])
     if result is None:
         last = (folder / "errors.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        raise ValueError(
-            "pycolmap stopped before it was done: " + (" / ".join(last[-_ERROR_LINES:]) or "it gave no reason")
-        )
+        reason = " / ".join(last[-_ERROR_LINES:]) or "it gave no reason"
+        raise ValueError(f"pycolmap (4.2 or newer is needed) stopped before it was done: {reason}")
     return result
 
 

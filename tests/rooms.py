@@ -1,5 +1,7 @@
 """Photographs of a procedural room, with enough texture for structure from motion."""
 
+from functools import cache
+
 import torch
 
 from scenetok_core.types import Cameras, Views
@@ -9,6 +11,7 @@ from training.data.walks import WalkStyle
 HEIGHT, WIDTH, FOV = 192, 256, 60.0
 
 
+@cache
 def photographs(count=8, seed=5):
     """Views [count] of a short walk, 192 x 256 pixels, 60 degrees across."""
     style = WalkStyle(length_m=(0.8, 1.2), turn_degrees=15, fov_degrees=(FOV, FOV))

@@ -114,7 +114,7 @@ def test_a_worker_that_fails_is_quoted(truth, temporary, monkeypatch):
     broken = temporary / "worker.py"
     broken.write_text("raise SystemExit('no such luck')")
     monkeypatch.setattr(pose_estimation, "_WORKER", broken)
-    with pytest.raises(ValueError, match="pycolmap stopped before it was done: no such luck"):
+    with pytest.raises(ValueError, match="stopped before it was done: no such luck"):
         estimate_cameras(truth.rgb[:3], PINHOLE)
 
 
