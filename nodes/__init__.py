@@ -6,8 +6,10 @@ from comfy_api.latest import ComfyExtension, io
 
 from . import folders
 from .cameras import CameraTrajectory, SingleViewCamera, TransferTrajectory
+from .check import LeaveOneOut
 from .depth import LoadDepthHead, MeasureDepth
 from .encode import EncodeViews
+from .estimate import EstimateCameras, FramesFromVideo
 from .generate import SceneGenSample, SceneGenSweep
 from .interchange import CamerasFromCameraCtrl, CamerasFromDA3, CamerasFromExtrinsics
 from .interchange_out import CamerasToCameraCtrl, CamerasToExtrinsics, CamerasToLoad3D, CamerasToWan, SaveCameras
@@ -55,6 +57,9 @@ NODES: list[type[io.ComfyNode]] = [
     MeasureDepth,
     MakePointCloud,
     Turntable,
+    FramesFromVideo,
+    EstimateCameras,
+    LeaveOneOut,
 ]
 
 

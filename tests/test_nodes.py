@@ -52,6 +52,9 @@ NODES = {
     "SceneTok_DepthHead",
     "SceneTok_PointCloud",
     "SceneTok_PointCloudTurntable",
+    "SceneTok_FramesFromVideo",
+    "SceneTok_EstimateCameras",
+    "SceneTok_LeaveOneOut",
 }
 CANCEL_SHARE = 0.1  # of all steps; a limit in seconds would fail on a busy machine
 

@@ -62,19 +62,27 @@ def open_transforms(
     return assemble_capture(frames, folder, path, SOURCE, within=within, unit=unit, depth_scale=depth_scale)
 
 
-def write_transforms(path: Path | str, cameras: Cameras, file_names: Sequence[str], size: tuple[int, int]) -> None:
-    """Write pinhole cameras in nerfstudio's form (OpenGL axes, pixels); `open_transforms` reads them back.
+def write_transforms(
+    path: Path | str,
+    cameras: Cameras,
+    file_names: Sequence[str],
+    size: tuple[int, int],
+    lenses: Sequence[Distortion | None] = (),
+) -> None:
+    """Write cameras in nerfstudio's form (OpenGL axes, pixels); `open_transforms` reads them back.
 
     Args:
         path: the JSON file; its folder is made when missing.
         cameras: V cameras of one scene.
         file_names: V picture names relative to the JSON's folder. Readers order views by name.
         size: (height, width) of the pictures in pixels.
+        lenses: V lenses of pictures that are not straightened, whose K `cameras` holds; None or empty: pinholes.
 
     Raises:
         ValueError: not one name per camera, or a batch of scenes.
     """
     check_file_names(cameras, file_names)
+    told = [dataclasses.asdict(lens) if lens is not None else {} for lens in lenses or [None] * len(cameras)]
     height, width = size
     poses = flip_opengl(cameras.c2w).tolist()
     pixels = cameras.K.double() * torch.tensor([[width], [height], [1.0]], dtype=torch.float64)
@@ -85,11 +93,13 @@ def write_transforms(path: Path | str, cameras: Cameras, file_names: Sequence[st
             "fl_y": float(K[1, 1]),
             "cx": float(K[0, 2]),
             "cy": float(K[1, 2]),
+            **lens,
             "transform_matrix": pose,
         }
-        for name, K, pose in zip(file_names, pixels, poses, strict=True)
+        for name, K, pose, lens in zip(file_names, pixels, poses, told, strict=True)
     ]
-    write_json(path, {"camera_model": "PINHOLE", "unit": cameras.unit, "w": width, "h": height, "frames": frames})
+    model = _RATIONAL_MODEL if any(told) else "PINHOLE"
+    write_json(path, {"camera_model": model, "unit": cameras.unit, "w": width, "h": height, "frames": frames})
 
 
 def _smallest_factor(frames: Sequence[Frame], folder: Path) -> int:

@@ -1,4 +1,4 @@
-"""Command line: `python -m scenetok_core encode | render | leave-out | convert | download | verify | info`."""
+"""Command line: `python -m scenetok_core COMMAND`, such as `encode` and `render`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from . import convert, download, encode, info, leave_out, render, verify
+from . import convert, download, encode, estimate, info, leave_out, render, verify
 
 _COMMANDS = {
+    "estimate": (estimate, "photographs or a video without poses -> cameras"),
     "encode": (encode, "posed pictures -> scene tokens"),
     "render": (render, "scene tokens + camera path -> video"),
     "leave-out": (leave_out, "score renderings of views that were not encoded"),
