@@ -23,6 +23,8 @@ from .types import Cameras, Views
 CheckProgress = Callable[[int, int], None]
 
 _LEAST_GAIN_DB = 0.5
+_FLAT = "mean colour"
+_LEAST_KNOWLEDGE_DB = 1.0  # above that, or the model does not know such pictures
 _SURE = 2.0  # standard errors of the mean gain over the hidden views
 _MOST_COLUMNS = 8
 _MOST_HIDDEN = 32
@@ -202,7 +204,7 @@ class CameraCheck:
 
     def verdict(self) -> str:
         """What to do, in plain words."""
-        better, baselines = self.better(), self.baseline_scores()
+        better = self.better()
         if better:
             reading, gain = better[0]
             others = ", ".join(f"{other.name} ({also:+.1f} dB)" for other, also in better[1:4])
@@ -214,12 +216,11 @@ class CameraCheck:
             return "No other reading of the cameras was tried."
         best, gain, error = self.gains()[0]
         nothing = f"No other reading of the cameras fits better (best: {best.name}, {gain:+.1f} +- {error:.1f} dB)."
-        if self.psnr > max(baselines.values()):
+        if self.psnr >= self.baseline_scores()[_FLAT] + _LEAST_KNOWLEDGE_DB:
             return f"The cameras fit the pictures. {nothing}"
         return (
-            f"{nothing} But the renderings are no better than the {max(baselines, key=lambda name: baselines[name])}: "
-            "either this model does not know such pictures, so that this check can tell nothing, or the cameras are "
-            "wrong in a way it does not try."
+            f"{nothing} But the renderings are hardly better than the {_FLAT}: either this model does not know such "
+            "pictures, so that this check tells little, or the cameras are wrong in a way it does not try."
         )
 
     def __str__(self) -> str:
@@ -325,6 +326,6 @@ def _check_round(
     inputs = views[kept]
     baselines = {
         "nearest input picture": psnr(nearest_view(inputs, truth.cameras), truth.rgb),
-        "mean colour": psnr(mean_colour(inputs, len(truth)), truth.rgb),
+        _FLAT: psnr(mean_colour(inputs, len(truth)), truth.rgb),
     }
     return CameraCheck(truth, renderings[0], baselines, torch.stack(scores), len(inputs), factor, tried[1:])

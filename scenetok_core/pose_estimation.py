@@ -112,7 +112,7 @@ class EstimationReport:
             ),
             (points < 100, "few points in each picture: more light, more texture, larger pictures"),
             (
-                not 25 < self.fov_degrees < 120,
+                not 30 < self.fov_degrees < 120,
                 "the field of view is implausible: give it (about 65 degrees for a telephone's main camera)",
             ),
         )
