@@ -9,7 +9,7 @@ from .cameras import CameraTrajectory, SingleViewCamera, TransferTrajectory
 from .check import LeaveOneOut
 from .depth import LoadDepthHead, MeasureDepth
 from .encode import EncodeViews
-from .estimate import EstimateCameras, FramesFromVideo
+from .estimate import EstimateCameras, FramesFromVideo, LoadPictures
 from .generate import SceneGenSample, SceneGenSweep
 from .interchange import CamerasFromCameraCtrl, CamerasFromDA3, CamerasFromExtrinsics
 from .interchange_out import CamerasToCameraCtrl, CamerasToExtrinsics, CamerasToLoad3D, CamerasToWan, SaveCameras
@@ -58,6 +58,7 @@ NODES: list[type[io.ComfyNode]] = [
     MakePointCloud,
     Turntable,
     FramesFromVideo,
+    LoadPictures,
     EstimateCameras,
     LeaveOneOut,
 ]

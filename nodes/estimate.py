@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Any, get_args
 
 from comfy_api.latest import Input, io
 from torch import Tensor
 
 from ..scenetok_core.frame_selection import pick_frames
+from ..scenetok_core.photograph import load_photographs
 from ..scenetok_core.pose_estimation import EstimationConfig, Lens, Order, estimate_cameras
-from .sockets import NodeProgress, SceneCamerasSocket, image_from_frames, known
+from . import folders
+from .sockets import NodeProgress, SceneCamerasSocket, fault, image_from_frames, known
 
 _CATEGORY = "SceneTok/cameras"
 _LONGEST_S = 86400.0
+
+
+def _side_input(own: str) -> io.Int.Input:
+    return io.Int.Input(
+        "max_side",
+        default=1280,
+        min=0,
+        max=8192,
+        step=8,
+        tooltip=f"Longest side of the pictures in pixels (0 to 8192); larger ones are reduced. 0: the {own}.",
+    )
 
 
 class FramesFromVideo(io.ComfyNode):
@@ -58,15 +71,7 @@ class FramesFromVideo(io.ComfyNode):
                     "none is.",
                     **known(io.Float.Input, advanced=True),
                 ),
-                io.Int.Input(
-                    "max_side",
-                    default=1280,
-                    min=0,
-                    max=8192,
-                    step=8,
-                    tooltip="Longest side of the pictures in pixels (0 to 8192); larger ones are reduced. 0: the "
-                    "video's own size.",
-                ),
+                _side_input("video's own size"),
             ],
             outputs=[
                 io.Image.Output(display_name="images", tooltip="The frames in the order of time; values 0 to 1."),
@@ -91,6 +96,63 @@ class FramesFromVideo(io.ComfyNode):
         )
         times = "\n".join(f"{time_s:.3f}" for time_s in picked.times_s)
         return io.NodeOutput(image_from_frames(picked.rgb), times)
+
+
+class LoadPictures(io.ComfyNode):
+    """Folder -> pictures."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs and outputs of the node."""
+        return io.Schema(
+            node_id="SceneTok_LoadPictures",
+            display_name="Load Pictures",
+            category="SceneTok/loaders",
+            description="Loads the photographs of a folder in ComfyUI's input folder as one batch, turned upright, in "
+            "the order of their names; for Estimate Cameras. Photographs with known cameras: Load Views.",
+            inputs=[
+                io.Combo.Input(
+                    "folder",
+                    options=folders.picture_folder_names(),
+                    tooltip="A folder with pictures of one size in ComfyUI's input folder. The entry that starts with "
+                    "'example:' comes with the pack.",
+                ),
+                io.Int.Input(
+                    "max_pictures",
+                    default=100,
+                    min=0,
+                    max=10000,
+                    tooltip="Of more pictures so many are taken, evenly spread (0 to 10000). 0: all.",
+                ),
+                _side_input("own size"),
+            ],
+            outputs=[
+                io.Image.Output(display_name="images", tooltip="The pictures; values 0 to 1."),
+                io.Float.Output(
+                    display_name="fov",
+                    tooltip="Field of view across the longer side in degrees, by the EXIF data, for Estimate Cameras. "
+                    "0: they tell none, or several.",
+                ),
+            ],
+            **known(io.Schema, search_aliases=["load images", "image folder", "photographs", "batch"]),
+        )
+
+    @classmethod
+    def validate_inputs(cls, folder: str | None = None) -> bool | str:
+        """Refuse folders without pictures before anything runs."""
+        return fault(folders.pictures_in, folder)
+
+    @classmethod
+    def fingerprint_inputs(cls, folder: str | None, **others: Any) -> str | float:
+        """Load again when a picture changes."""
+        return float("nan") if folder is None else folders.fingerprint(folders.pictures_in(folder))
+
+    @classmethod
+    def execute(cls, folder: str, max_pictures: int, max_side: int) -> io.NodeOutput:
+        """Decode the pictures."""
+        paths = folders.pictures_in(folder)
+        rgb, fov = load_photographs(paths, max_pictures or None, max_side or None, NodeProgress())
+        return io.NodeOutput(image_from_frames(rgb), fov or 0.0)
 
 
 class EstimateCameras(io.ComfyNode):

@@ -30,6 +30,8 @@ _EXAMPLES = {
     "example: room": _EXAMPLE / "transforms.json",
     "example: room, held-out path": _EXAMPLE / "heldout.json",
 }
+_EXAMPLE_FOLDERS = {"example: room, pictures": _EXAMPLE / "images"}
+_EXAMPLE_SCENES = {"example: room": _EXAMPLE / "room.safetensors"}
 _EXAMPLE_PHOTOGRAPHS = {"example: room, photograph": _EXAMPLE / "photograph.jpg"}
 _ARCHIVE = ".zip"
 _CAPTURE_DEPTH = 3
@@ -181,6 +183,26 @@ def fingerprint(files: Iterable[Path]) -> str:
     return ";".join(f"{file}:{stat.st_mtime_ns}:{stat.st_size}" for file, stat in stats)
 
 
+def picture_folder_names() -> list[str]:
+    """What Load Pictures offers: the pack's example, then folders directly in the input folder that hold pictures."""
+    root = input_folder()
+    held = (path.name for path in root.iterdir() if path.is_dir() and len(list_pictures(path)) > 1)
+    return [*(name for name, path in _EXAMPLE_FOLDERS.items() if path.is_dir()), *sorted(held)]
+
+
+def pictures_in(name: str) -> list[Path]:
+    """The pictures of a folder in the input folder, in natural order.
+
+    Raises:
+        ValueError: no such folder, no pictures in it, or a path outside the input folder.
+    """
+    folder = _EXAMPLE_FOLDERS.get(name) or inside(name, input_folder())
+    found = list_pictures(folder) if folder.is_dir() else []
+    if not found:
+        raise ValueError(f"no pictures in {name!r} in {input_folder()}; choose one of {picture_folder_names()[:8]}")
+    return found
+
+
 def photograph_names() -> list[str]:
     """What Load Photograph offers: the pack's example, then pictures directly in the input folder."""
     examples = [name for name, path in _EXAMPLE_PHOTOGRAPHS.items() if path.is_file()]
@@ -226,9 +248,10 @@ def _marked(name: str) -> Path:
 
 
 def scene_names() -> list[str]:
-    """Saved scenes: in the output folder, marked `[output]` as ComfyUI does, and in the input folder."""
+    """The pack's example, then saved scenes: in the output folder, marked `[output]`, and in the input folder."""
+    examples = [name for name, path in _EXAMPLE_SCENES.items() if path.is_file()]
     saved = [f"{name} [output]" for name in _scenes_below(output_folder())]
-    return saved + _scenes_below(input_folder())
+    return examples + saved + _scenes_below(input_folder())
 
 
 def _scenes_below(root: Path) -> list[str]:
@@ -239,11 +262,13 @@ def _scenes_below(root: Path) -> list[str]:
 
 
 def scene_path(name: str) -> Path:
-    """File of a saved scene: `name [output]` in the output folder, else in the input folder.
+    """File of a saved scene: the example's name, `name [output]` in the output folder, else in the input folder.
 
     Raises:
         ValueError: nothing there, or a path outside these folders.
     """
+    if name in _EXAMPLE_SCENES:
+        return _EXAMPLE_SCENES[name]
     path = _marked(name)
     if not path.is_file():
         raise ValueError(f"no saved scene {name!r}; run Save Scene Tokens, or choose one of {scene_names()[:8]}")

@@ -1,7 +1,8 @@
 """Make the example capture of the repository: `python -m scripts.make_example`.
 
 A room that no training run has seen (its seed is below `HELD_OUT_SEEDS`). Input views from a walk, and as held-out
-truth the frames of a path that swings away from that walk, both as pictures with nerfstudio's `transforms.json`.
+truth the frames of a path that swings away from that walk, both as pictures with nerfstudio's `transforms.json`; one
+photograph, and the walk as a video, without poses; the scene that the shipped model makes of the input views.
 """
 
 from __future__ import annotations
@@ -13,14 +14,20 @@ import torch
 from PIL import ExifTags, Image
 from torch import Tensor
 
+from scenetok_core import SceneTok, open_capture
+from scenetok_core.camera import fit_views
 from scenetok_core.captures import write_transforms
+from scenetok_core.checkpoints import save_scene
+from scenetok_core.scene_info import annotate
 from scenetok_core.sheets import to_image
 from scenetok_core.types import Cameras
+from scenetok_core.video import write_video
 from training.data.rooms import Rooms, RoomsConfig
 from training.data.scenes import Scenes
 from training.data.walks import WalkStyle, clearance
 
-FOLDER = Path(__file__).resolve().parent.parent / "workflows" / "example_capture"
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER, CHECKPOINT = ROOT / "workflows" / "example_capture", ROOT / "checkpoints" / "scenetok-tiny.safetensors"
 SEED = 307
 SIZE = 192
 FRAMES = 24
@@ -29,6 +36,7 @@ SIDEWAYS_M, UPWARDS_M, TURN_DEGREES = 0.45, 0.25, 14.0
 QUALITY = 88
 LEAST_CLEARANCE_M = 0.2
 PHOTOGRAPH_SIZE = (384, 512)  # (height, width) in pixels
+WALK_SIZE, WALK_FRAMES, WALK_FPS = (288, 384), 48, 12
 FOCAL_ON_FILM_MM = 28  # of the photograph, as its EXIF data say
 FILM_DIAGONAL_MM = math.hypot(36, 24)
 
@@ -46,6 +54,8 @@ def main() -> None:
         assert free > LEAST_CLEARANCE_M and float(depth.min()) > 0, f"the path comes within {free:.2f} m of things"
         write_capture(file, folder, frames[0], Cameras(cameras.c2w[0], cameras.K[0], (SIZE, SIZE), unit="metric"))
     write_photograph(rooms, scene, walk.c2w[:, :1])
+    write_walk(rooms, scene)
+    write_scene()
 
 
 def write_photograph(rooms: Rooms, scene: Scenes, c2w: Tensor) -> None:
@@ -59,6 +69,23 @@ def write_photograph(rooms: Rooms, scene: Scenes, c2w: Tensor) -> None:
     exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.FocalLengthIn35mmFilm] = FOCAL_ON_FILM_MM
     picture = to_image(frames[0, 0, :, top : top + height])
     picture.save(FOLDER / "photograph.jpg", quality=QUALITY, exif=exif)
+
+
+def write_walk(rooms: Rooms, scene: Scenes) -> None:
+    """Write the walk as a video whose pictures are large enough for features."""
+    height, width = WALK_SIZE
+    frames, _ = rooms.render(scene, rooms.walk(scene, SEED, WALK_FRAMES), width)
+    top = (width - height) // 2
+    write_video(FOLDER / "walk.mp4", frames[0, :, :, top : top + height], WALK_FPS)
+
+
+def write_scene() -> None:
+    """Write what the shipped model makes of the input views, with the first of them as its thumbnail."""
+    model = SceneTok.load(CHECKPOINT)
+    views = open_capture(FOLDER / "transforms.json").load()
+    scene = model.encode(fit_views(views, (model.config.image_size,) * 2))
+    notes = "The example room of this pack, from eight pictures."
+    save_scene(FOLDER / "room.safetensors", annotate(scene, title="Example room", notes=notes, picture=views.rgb[0]))
 
 
 def swing(c2w: Tensor) -> Tensor:

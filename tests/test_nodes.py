@@ -53,6 +53,7 @@ NODES = {
     "SceneTok_PointCloud",
     "SceneTok_PointCloudTurntable",
     "SceneTok_FramesFromVideo",
+    "SceneTok_LoadPictures",
     "SceneTok_EstimateCameras",
     "SceneTok_LeaveOneOut",
 }

@@ -4,8 +4,10 @@ import pytest
 from PIL import Image
 
 from scenetok_core.camera_check import READINGS
+from scenetok_core.sheets import save_image, to_tensor
 from scenetok_core.video import write_video
 from tests import rooms, small
+from tests.engine import PromptRejectedError
 from tests.served import LOAD, VIEW, VIEWS, saved_file
 from tests.test_pose_estimation import needs_pycolmap
 
@@ -114,3 +116,24 @@ def test_leave_one_out_needs_views_to_hide(run, prompt):
     nodes = {key: prompt[key] for key in (LOAD, VIEW)}
     done = run({**nodes, "30": check(rounds=VIEWS, alternatives=False), "31": shown("30", 1)})
     assert f"{VIEWS} views can be hidden in 2 to {VIEWS - 2} rounds" in done.error
+
+
+def test_photographs_of_a_folder_are_loaded_as_one_batch(comfy, run):
+    folder = comfy.folder("input", "photographs")
+    for i, picture in enumerate(small.views(5).rgb):
+        save_image(folder / f"IMG_{i}.png", picture)
+    load = {"folder": "photographs", "max_pictures": 3, "max_side": 0}
+    nodes = {
+        "1": {"class_type": "SceneTok_LoadPictures", "inputs": load},
+        SHOW: shown("1", 1),
+        PICTURES: {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "loaded"}},
+    }
+    done = run(nodes)
+    assert done.status == "execution_success", done.error
+    loaded = [to_tensor(Image.open(saved_file(comfy, item))) for item in done.outputs[PICTURES]["images"]]
+    assert len(loaded) == 3 and (loaded[1] - small.views(5).rgb[2]).abs().max() < 0.01
+    assert done.outputs[SHOW]["text"] == ["0.0"], "no EXIF data"
+    for wrong, reason in (("../output", "is not inside"), ("nothing", "no pictures in")):
+        load["folder"] = wrong
+        with pytest.raises(PromptRejectedError, match=reason):
+            run(nodes)

@@ -9,7 +9,7 @@ from PIL.TiffImagePlugin import IFDRational
 
 from scenetok_core.captures import exif_fov
 from scenetok_core.framing import DEFAULT_FOV
-from scenetok_core.photograph import load_photograph
+from scenetok_core.photograph import load_photograph, load_photographs
 
 WIDTH, HEIGHT = 40, 30
 FILM, FOCAL, DENSITY, UNIT, TAKEN_WIDTH, TAKEN_HEIGHT = (
@@ -130,3 +130,25 @@ def test_what_is_no_photograph_is_refused(tmp_path, photo):
             read(tmp_path / "words.jpg")
     with pytest.raises(ValueError, match="between 0 and 180 degrees, got 180"):
         load_photograph(photo(), 180.0)
+
+
+def test_photographs_of_one_camera_are_a_batch_with_its_field_of_view(tmp_path):
+    paths = [write_jpeg(tmp_path / f"{i}.jpg", {FILM: 26}, orientation=QUARTER_TURN) for i in range(5)]
+    done = []
+    rgb, fov = load_photographs(paths, most=3, max_side=20, progress=lambda *step: done.append(step))
+    assert rgb.shape == (3, 3, 20, 15) and done == [(1, 3), (2, 3), (3, 3)]
+    alone = load_photograph(paths[0])
+    assert fov == pytest.approx(alone.fov_degrees)
+    torch.testing.assert_close(load_photographs(paths[:1])[0], alone.view.rgb)
+    write_jpeg(paths[1], {FILM: 50}, orientation=QUARTER_TURN)
+    assert load_photographs(paths)[1] is None
+    write_jpeg(paths[1], orientation=QUARTER_TURN)
+    assert load_photographs(paths)[1] is None
+
+
+def test_photographs_of_several_sizes_or_none_are_refused(tmp_path):
+    paths = [write_jpeg(tmp_path / "a.jpg"), write_jpeg(tmp_path / "b.jpg", size=(HEIGHT, WIDTH))]
+    with pytest.raises(ValueError, match=r"b\.jpg is 30 x 40, but a\.jpg is 40 x 30 .* one camera held one way"):
+        load_photographs(paths)
+    with pytest.raises(ValueError, match="no pictures"):
+        load_photographs([])
