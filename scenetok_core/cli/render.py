@@ -76,6 +76,8 @@ def run(arguments: argparse.Namespace) -> None:
     check_output(arguments.out, _VIDEOS if arguments.depth is None else (*_VIDEOS, *_ARRAYS))
     if arguments.depth is not None and arguments.guidance is not None:
         raise ValueError("--guidance is not used with --depth: depth heads are trained with tokens only")
+    if arguments.depth is not None and arguments.quality != "normal":
+        raise ValueError("--quality is not used with --depth; ask for a number of --steps")
     path_options = _path_options(arguments.trajectory, arguments.set)
     scene = load_scene(arguments.scene)
     cameras = make_trajectory(arguments.trajectory, scene.cameras, arguments.frames, **path_options)
