@@ -1,7 +1,7 @@
 """Figures of the qualities of Render Trajectory and of settings around them: `python -m benchmarks.qualities`.
 
-Prints a Markdown table over the held-out cameras of the example capture: PSNR against the truth, sharpness as a share of
-the truth's, and the distance to a solution of many steps from the same noise.
+Prints a Markdown table over the held-out cameras of the example capture: PSNR against the truth, sharpness as a share
+of the truth's, and the distance to a solution of many steps from the same noise.
 """
 
 from __future__ import annotations

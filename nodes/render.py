@@ -48,10 +48,10 @@ def _views_per_pass_input() -> Any:
         min=0,
         max=_MOST_VIEWS,
         optional=True,
-        tooltip=f"Frames that are made together (0 to {_MOST_VIEWS}), in whole groups of frames of the model. If they do "
-        "not fit into memory, half of them are tried.\n- 0: the model's own window\n- fewer: less memory; each frame "
-        "sees fewer of its neighbours, so the pictures change\n- more: several windows at once, where the model's "
-        "windows are independent; same pictures",
+        tooltip=f"Frames that are made together (0 to {_MOST_VIEWS}), in whole groups of frames of the model. If they "
+        "do not fit into memory, half of them are tried.\n- 0: the model's own window\n- fewer: less memory; each "
+        "frame sees fewer of its neighbours, so the pictures change\n- more: several windows at once, where the "
+        "model's windows are independent; same pictures",
         **known(io.Int.Input, advanced=True),
     )
 
@@ -66,10 +66,10 @@ class RenderTrajectory(io.ComfyNode):
             node_id="SceneTok_RenderTrajectory",
             display_name="Render Trajectory",
             category="SceneTok/render",
-            description="Renders what every camera of a path sees of the scene. Any number of cameras: frames are made "
-            "window by window and leave the graphics card as they are made; models whose latents span several frames "
-            "render on to a whole group at the path's end, and the surplus is dropped. Pictures are the model's square: "
-            "of wider cameras the middle is rendered. A list of scenes is rendered one after the other.",
+            description="Renders what every camera of a path sees of the scene. Any number of cameras: frames are "
+            "made window by window and leave the graphics card as they are made; models whose latents span several "
+            "frames render on to a whole group at the path's end, and the surplus is dropped. Pictures are the model's "
+            "square: of wider cameras the middle is rendered. Of a list of scenes, one is rendered after the other.",
             inputs=[
                 *_scene_inputs(),
                 SceneCamerasSocket.Input(
@@ -109,10 +109,10 @@ class RenderTrajectory(io.ComfyNode):
                     options=list(QUALITIES),
                     default="normal",
                     optional=True,
-                    tooltip="How much work a frame is. `steps` above 0 and a `solver` other than model prevail.\n- draft: "
-                    "one step, the mean of all likely pictures; fast, smooth\n- normal: the model's own steps and "
-                    "solver\n- best: four times the steps with solver ab2; closer to the exact sample, at four times "
-                    "the time",
+                    tooltip="How much work a frame is. `steps` above 0 and a `solver` other than model prevail.\n"
+                    "- draft: one step, the mean of all likely pictures; fast, smooth\n- normal: the model's own steps "
+                    "and solver\n- best: four times the steps with solver ab2; closer to the exact sample, at four "
+                    "times the time",
                 ),
                 _views_per_pass_input(),
             ],

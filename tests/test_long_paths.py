@@ -105,7 +105,7 @@ def test_groups_are_not_parted():
 
 
 def test_a_pass_may_not_be_negative(apart):
-    with pytest.raises(ValueError, match="views_per_pass must be 0 .* got -1"):
+    with pytest.raises(ValueError, match=r"views_per_pass must be 0 .* got -1"):
         apart.render(apart.encode(small.views()), small.cameras(2), views_per_pass=-1)
 
 
