@@ -12,12 +12,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 STAMP := $(VENV)/.installed
+FRONTEND := $(VENV)/frontend
+NEWEST_FRONTEND := comfyui-frontend-package==1.58.1
 ENGINE := tests/engine
 
-.PHONY: help venv demo test check fix golden bench
+.PHONY: help venv demo test test-browser check fix golden bench
 
 help:
-	@echo "make venv | demo | test | check | fix | golden | bench"
+	@echo "make venv | demo | test | test-browser | check | fix | golden | bench"
 
 venv: $(STAMP)
 
@@ -37,11 +39,19 @@ endif
 	$(PIP) install --no-warn-conflicts -e ".[train,eval,geometry,dev]"
 	touch $@
 
+$(FRONTEND): $(STAMP) Makefile
+	$(PIP) install --no-warn-conflicts -e ".[browser]"
+	rm -rf $@
+	$(PIP) install --no-deps --target $@ "$(NEWEST_FRONTEND)"
+
 demo: $(STAMP)
 	$(BIN)/python scripts/demo.py
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not gpu and not weights"
+	$(BIN)/python -m pytest -m "not gpu and not weights and not browser"
+
+test-browser: $(FRONTEND)
+	$(BIN)/python -m pytest -m browser tests/browser
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -17,7 +17,7 @@ def describe(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
     info = Path("/proc/cpuinfo")
-    text = info.read_text() if info.exists() else ""
+    text = info.read_text(encoding="utf-8") if info.exists() else ""
     model = next((line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name")), "")
     units = " + ".join(unit for unit in ("amx_bf16", "avx512_bf16") if f" {unit}" in text) or "no bfloat16 unit"
     return f"{model or platform.machine()} ({units}), {torch.get_num_threads()} threads, torch {torch.__version__}"
@@ -43,12 +43,19 @@ def peak_bytes(function: Callable[[], object], device: torch.device) -> int | No
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
     try:
-        _RESET.write_text("5")
+        _RESET.write_text("5", encoding="ascii")
     except OSError:
         return None
     before = _resident("VmRSS")
     function()
     return _resident("VmHWM") - before
+
+
+def resident_of_process(pid: int) -> int:
+    """Bytes that another process has in memory now."""
+    import psutil  # ComfyUI brings it
+
+    return psutil.Process(pid).memory_info().rss
 
 
 def peak_of_process(pid: int) -> int:
@@ -57,6 +64,6 @@ def peak_of_process(pid: int) -> int:
 
 
 def _resident(field: str, process: str = "self") -> int:
-    text = Path("/proc", process, "status").read_text()
+    text = Path("/proc", process, "status").read_text(encoding="utf-8")
     line = next(line for line in text.splitlines() if line.startswith(field))
     return 1024 * int(line.split()[1])

@@ -30,6 +30,7 @@ from benchmarks.random_models import random_autoencoder, random_weights
 from scenetok_core.autoencoders.vavae import VaVae
 from scenetok_core.autoencoders.videodc import VideoDcAutoencoder
 from scenetok_core.configs import CompressorConfig, DecoderConfig, GeneratorConfig
+from scenetok_core.files import write_text
 from scenetok_core.flow import guide
 from scenetok_core.models.compressor import Compressor
 from scenetok_core.models.decoder import Decoder
@@ -340,7 +341,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with torch.no_grad():
             print(f"\n{cards(parts, options.cards, settings.device)}")
     if options.json:
-        options.json.write_text(json.dumps([dataclasses.asdict(row) for row in rows], indent=1) + "\n")
+        write_text(options.json, json.dumps([dataclasses.asdict(row) for row in rows], indent=1) + "\n")
     return 0
 
 

@@ -6,11 +6,16 @@ from comfy_api.latest import ComfyExtension, io
 
 from . import folders
 from .cameras import CameraTrajectory, SingleViewCamera, TransferTrajectory
-from .encode import EncodeViews, SaveSceneTokens
+from .encode import EncodeViews
 from .generate import SceneGenSample, SceneGenSweep
-from .loaders import LoadGenerator, LoadModel, LoadPhotograph, LoadSceneTokens, LoadViews
+from .interchange import CamerasFromCameraCtrl, CamerasFromDA3, CamerasFromExtrinsics
+from .interchange_out import CamerasToCameraCtrl, CamerasToExtrinsics, CamerasToLoad3D, CamerasToWan, SaveCameras
+from .loaders import LoadGenerator, LoadModel, LoadPhotograph, LoadViews
+from .path_tools import EditTrajectory, JoinTrajectories, PathPreview
 from .render import RenderTrajectory, RenderUncertainty
+from .scenes import LoadSceneTokens, SaveSceneTokens, SceneInfo
 from .subsets import ContactSheet, TokenMask, TokenSweep
+from .viewers import AddKeyframe, CamerasFromLoad3D
 
 NODES: list[type[io.ComfyNode]] = [
     LoadModel,
@@ -19,10 +24,14 @@ NODES: list[type[io.ComfyNode]] = [
     EncodeViews,
     CameraTrajectory,
     TransferTrajectory,
+    EditTrajectory,
+    JoinTrajectories,
+    PathPreview,
     RenderTrajectory,
     RenderUncertainty,
     SaveSceneTokens,
     LoadSceneTokens,
+    SceneInfo,
     TokenMask,
     TokenSweep,
     ContactSheet,
@@ -30,6 +39,16 @@ NODES: list[type[io.ComfyNode]] = [
     SingleViewCamera,
     SceneGenSample,
     SceneGenSweep,
+    CamerasFromLoad3D,
+    AddKeyframe,
+    CamerasFromExtrinsics,
+    CamerasFromCameraCtrl,
+    CamerasFromDA3,
+    CamerasToLoad3D,
+    CamerasToExtrinsics,
+    CamerasToCameraCtrl,
+    CamerasToWan,
+    SaveCameras,
 ]
 
 

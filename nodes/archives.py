@@ -7,9 +7,10 @@ import os
 import shutil
 import zipfile
 import zlib
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from ..scenetok_core.captures import CAMERA_SUFFIXES, PICTURE_SUFFIXES
+from ..scenetok_core.files import is_device, with_slashes
 
 _LARGEST_BYTES = 8 * 2**30
 _MOST_FILES = 20_000
@@ -50,7 +51,7 @@ def _extract(archive: Path, target: Path) -> None:
                     "the unpacked folder into the input folder instead"
                 )
             for member in members:
-                member.filename = member.filename.replace("\\", "/")  # as some Windows programs separate folders
+                member.filename = with_slashes(member.filename)  # as some Windows programs separate folders
             target.mkdir(parents=True)
             source.extractall(target, members)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
@@ -58,8 +59,9 @@ def _extract(archive: Path, target: Path) -> None:
 
 
 def _wanted(member: zipfile.ZipInfo, archive: Path) -> bool:
-    name = PurePosixPath(member.filename.replace("\\", "/"))
-    if name.is_absolute() or ".." in name.parts:
+    name = PurePosixPath(with_slashes(member.filename))
+    elsewhere = name.is_absolute() or PureWindowsPath(name).drive or ".." in name.parts
+    if elsewhere or any(map(is_device, name.parts)):
         raise ValueError(f"{archive.name} holds the unsafe path {member.filename!r}; pack the capture's folder itself")
     if member.compress_type not in _METHODS:
         raise ValueError(f"{archive.name} is not packed as a plain .zip file; pack it again with the usual method")

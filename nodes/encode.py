@@ -1,30 +1,22 @@
-"""Nodes around scene tokens: make them, save them."""
+"""The node that makes scene tokens of posed pictures."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..scenetok_core import SceneTok, save_scene
-from . import folders
+from ..scenetok_core import SceneTok
 from .sockets import (
     LARGEST_SEED,
     ModelSocket,
     NodeProgress,
     SceneCamerasSocket,
     SceneTokensSocket,
-    fault,
     known,
-    read_tokens,
     scale_input,
-    tokens_input,
     views_from_sockets,
 )
-
-_CATEGORY = "SceneTok/tokens"
 
 
 class EncodeViews(io.ComfyNode):
@@ -36,7 +28,7 @@ class EncodeViews(io.ComfyNode):
         return io.Schema(
             node_id="SceneTok_EncodeViews",
             display_name="Encode Views",
-            category=_CATEGORY,
+            category="SceneTok/tokens",
             description="Compresses posed pictures of one place into a small set of scene tokens. Of more pictures "
             "than the model takes, sharp ones far apart from each other are chosen.",
             inputs=[
@@ -108,49 +100,3 @@ class EncodeViews(io.ComfyNode):
             progress=NodeProgress(),
         )
         return io.NodeOutput(scene.to_dict())
-
-
-class SaveSceneTokens(io.ComfyNode):
-    """Scene tokens -> file."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        """Inputs and outputs of the node."""
-        return io.Schema(
-            node_id="SceneTok_SaveTokens",
-            display_name="Save Scene Tokens",
-            category=_CATEGORY,
-            description="Writes scene tokens with their cameras into a .safetensors file, small enough to mail.",
-            inputs=[
-                tokens_input(),
-                io.String.Input(
-                    "filename_prefix",
-                    default=f"{folders.SCENES}/SceneTok",
-                    tooltip="Path below ComfyUI's output folder; a number and .safetensors are added. Load Scene "
-                    f"Tokens lists what lies in {folders.SCENES}/.",
-                ),
-            ],
-            outputs=[
-                io.String.Output(
-                    display_name="scene",
-                    tooltip="File name below the output folder, ending with [output], for nodes that show or take text "
-                    "and for API clients. Not for wiring into Load Scene Tokens, whose list takes no text.",
-                ),
-            ],
-            is_output_node=True,
-            **known(io.Schema, search_aliases=["export scene", "write scene"]),
-        )
-
-    @classmethod
-    def validate_inputs(cls, filename_prefix: str | None = None) -> bool | str:
-        """Refuse paths outside the output folder before anything runs."""
-        return fault(lambda prefix: folders.inside(prefix, folders.output_folder()), filename_prefix)
-
-    @classmethod
-    def execute(cls, tokens: object, filename_prefix: str) -> io.NodeOutput:
-        """Write the file and list it for the history."""
-        path = folders.new_scene_path(filename_prefix)
-        save_scene(path, read_tokens(tokens))
-        name = path.relative_to(folders.output_folder())
-        listed: dict[str, Any] = {"filename": name.name, "subfolder": name.parent.as_posix(), "type": "output"}
-        return io.NodeOutput(f"{name.as_posix()} [output]", ui={"scenes": [listed]})

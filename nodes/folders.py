@@ -15,6 +15,7 @@ import folder_paths
 from ..scenetok_core import open_capture
 from ..scenetok_core.captures import CAMERA_SUFFIXES, Capture, absolute, confined, find_cameras, list_pictures
 from ..scenetok_core.downloads import known_file
+from ..scenetok_core.files import check_portable, with_slashes
 from .archives import unpack
 
 MODELS = "scenetok"
@@ -46,7 +47,7 @@ def model_names() -> list[str]:
 
 def model_path(name: str) -> Path:
     """File of a checkpoint. Raises `ValueError` when no model folder holds it."""
-    path = folder_paths.get_full_path(MODELS, name)
+    path = folder_paths.get_full_path(MODELS, with_slashes(name))
     if path is None:
         folder = folder_paths.get_folder_paths(MODELS)[0]
         if known_file(name) is not None:
@@ -65,8 +66,12 @@ def weight_folders() -> list[Path]:
 
 
 def inside(text: str, root: Path) -> Path:
-    """The path `text`, absolute or relative to `root`. Raises `ValueError` unless it lies below `root`."""
-    return confined(root / text.strip().strip('"'), root, repr(text))
+    """The path `text`, absolute or relative to `root`, in either kind of slashes.
+
+    Raises:
+        ValueError: it does not lie below `root`.
+    """
+    return confined(root / with_slashes(text.strip().strip('"')), root, repr(text))
 
 
 def input_folder() -> Path:
@@ -188,6 +193,18 @@ def photograph_path(name: str) -> Path:
     return path
 
 
+def points_path(name: str) -> Path:
+    """A file of points: `name [output]` in the output folder, else in the input folder.
+
+    Raises:
+        ValueError: nothing there, or a path outside these folders.
+    """
+    path = _marked(name)
+    if not path.is_file():
+        raise ValueError(f"no file {name!r}; give the points that the viewer shows, those just saved as NAME [output]")
+    return path
+
+
 def _marked(name: str) -> Path:
     """The path that a name of ComfyUI stands for: `name [output]` in the output folder, else in the input folder.
 
@@ -225,12 +242,36 @@ def scene_path(name: str) -> Path:
     return path
 
 
+def output_prefix(text: str) -> str:
+    """The start of a new file's path, relative to the output folder, as somebody wrote it on any system.
+
+    Raises:
+        ValueError: it leads outside the output folder, or not every system takes its names.
+    """
+    root = output_folder()
+    prefix = inside(text, root).relative_to(root).as_posix()
+    check_portable(prefix, "filename_prefix")
+    return prefix
+
+
 def new_scene_path(prefix: str) -> Path:
     """A file that does not exist yet, in the output folder: `prefix` with a counter.
 
     Raises:
-        ValueError: the prefix leads outside the output folder.
+        ValueError: as `output_prefix`.
     """
-    inside(prefix, output_folder())
-    folder, stem, counter, _, _ = folder_paths.get_save_image_path(prefix, str(output_folder()))
-    return Path(folder) / f"{stem}_{counter:05}_.safetensors"
+    return _numbered(prefix, ".safetensors")
+
+
+def new_cameras_folder(prefix: str) -> Path:
+    """A folder that does not exist yet, in the output folder: `prefix` with a counter.
+
+    Raises:
+        ValueError: as `output_prefix`.
+    """
+    return _numbered(prefix, "")
+
+
+def _numbered(prefix: str, suffix: str) -> Path:
+    folder, stem, counter, _, _ = folder_paths.get_save_image_path(output_prefix(prefix), str(output_folder()))
+    return Path(folder) / f"{stem}_{counter:05}_{suffix}"

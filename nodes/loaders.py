@@ -1,4 +1,4 @@
-"""Nodes that load: models, posed pictures, saved scene tokens."""
+"""Nodes that load: models and posed pictures."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..scenetok_core import SceneTok, load_scene
+from ..scenetok_core import SceneTok
 from ..scenetok_core.captures import Capture
 from ..scenetok_core.framing import DEFAULT_FOV
 from ..scenetok_core.generation import SceneGenerator
@@ -20,7 +20,7 @@ from .sockets import (
     ModelSocket,
     NodeProgress,
     SceneCamerasSocket,
-    SceneTokensSocket,
+    always_again,
     fault,
     image_from_frames,
     known,
@@ -33,7 +33,6 @@ _FOV_SOURCES = {
     "default": "the default, as the EXIF data tell no focal length",
 }
 _log = logging.getLogger("SceneTok")
-_ALWAYS_AGAIN = float("nan")  # for linked inputs: unequal to itself, so no earlier result counts
 
 
 def _dtype_input() -> io.Combo.Input:
@@ -94,7 +93,7 @@ class LoadModel(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, model: str | None, **others: Any) -> str | float:
         """Load again when the file changes."""
-        return _ALWAYS_AGAIN if model is None else folders.fingerprint([folders.model_path(model)])
+        return always_again() if model is None else folders.fingerprint([folders.model_path(model)])
 
     @classmethod
     def execute(cls, model: str, dtype: str, compile: bool = False) -> io.NodeOutput:  # the input's name
@@ -138,7 +137,7 @@ class LoadGenerator(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, generator: str | None, **others: Any) -> str | float:
         """Load again when the file changes."""
-        return _ALWAYS_AGAIN if generator is None else folders.fingerprint([folders.model_path(generator)])
+        return always_again() if generator is None else folders.fingerprint([folders.model_path(generator)])
 
     @classmethod
     def execute(cls, generator: str, dtype: str, compile: bool = False) -> io.NodeOutput:
@@ -203,7 +202,7 @@ class LoadViews(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, capture: str | None, **others: Any) -> str | float:
         """Load again when a file of the capture changes."""
-        return _ALWAYS_AGAIN if capture is None else folders.fingerprint(folders.capture_files(capture))
+        return always_again() if capture is None else folders.fingerprint(folders.capture_files(capture))
 
     @classmethod
     def execute(cls, capture: str, max_views: int, size: int) -> io.NodeOutput:
@@ -266,7 +265,7 @@ class LoadPhotograph(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, image: str | None, **others: Any) -> str | float:
         """Load again when the file changes."""
-        return _ALWAYS_AGAIN if image is None else folders.fingerprint([folders.photograph_path(image)])
+        return always_again() if image is None else folders.fingerprint([folders.photograph_path(image)])
 
     @classmethod
     def execute(cls, image: str, fov: float) -> io.NodeOutput:
@@ -276,48 +275,6 @@ class LoadPhotograph(io.ComfyNode):
         told = f"{degrees:.1f} degrees across the longer side, {_FOV_SOURCES[photograph.source]}"
         _log.info("%s: field of view %s", image, told)
         return io.NodeOutput(image_from_frames(view.rgb), view.cameras.to_dict(), degrees, told)
-
-
-class LoadSceneTokens(io.ComfyNode):
-    """Saved scene -> tokens."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        """Inputs and outputs of the node."""
-        return io.Schema(
-            node_id="SceneTok_LoadTokens",
-            display_name="Load Scene Tokens",
-            category=_CATEGORY,
-            description="Loads a scene that Save Scene Tokens wrote. It renders with the model that encoded it.",
-            inputs=[
-                io.Combo.Input(
-                    "scene",
-                    options=folders.scene_names(),
-                    tooltip="A .safetensors file in output/scenes, marked [output], or in input/scenes.",
-                ),
-            ],
-            outputs=[
-                SceneTokensSocket.Output(
-                    display_name="tokens", tooltip="The scene's tokens with the cameras they were made from."
-                ),
-            ],
-            **known(io.Schema, search_aliases=["open scene", "scene file"]),
-        )
-
-    @classmethod
-    def validate_inputs(cls, scene: str | None = None) -> bool | str:
-        """Refuse files that are not there before anything runs."""
-        return fault(folders.scene_path, scene)
-
-    @classmethod
-    def fingerprint_inputs(cls, scene: str | None) -> str | float:
-        """Load again when the file changes."""
-        return _ALWAYS_AGAIN if scene is None else folders.fingerprint([folders.scene_path(scene)])
-
-    @classmethod
-    def execute(cls, scene: str) -> io.NodeOutput:
-        """Read the file."""
-        return io.NodeOutput(load_scene(folders.scene_path(scene)).to_dict())
 
 
 def _side(capture: Capture, size: int) -> int | None:

@@ -105,6 +105,11 @@ def fault(check: Callable[[str], object], value: str | None) -> bool | str:
     return True
 
 
+def always_again() -> float:
+    """What `fingerprint_inputs` answers for linked inputs: unequal to itself, so no earlier result counts."""
+    return math.nan
+
+
 def views_from_sockets(images: Tensor, cameras: object) -> Views:
     """An IMAGE batch [V, H, W, 3 or 4] and SCENE_CAMERAS as views.
 

@@ -67,6 +67,15 @@ def relative_poses(c2w: Tensor, reference_c2w: Tensor) -> Tensor:
     return torch.linalg.inv(reference_c2w.double())[..., None, :, :].matmul(c2w.double()).float()
 
 
+def invert_poses(poses: Tensor) -> Tensor:
+    """Camera-to-world of world-to-camera poses [..., 3 or 4, 4], and the other way round: [..., 4, 4] float64."""
+    poses = poses.double()
+    inverse = torch.eye(4, dtype=torch.float64, device=poses.device).repeat(*poses.shape[:-2], 1, 1)
+    inverse[..., :3, :3] = poses[..., :3, :3].mT
+    inverse[..., :3, 3:] = -poses[..., :3, :3].mT @ poses[..., :3, 3:]
+    return inverse
+
+
 def pose_distance(c2w: Tensor) -> Tensor:
     """Squared distance between poses [V, 4, 4]: squared translation plus squared rotation angle (radians); [V, V]."""
     centers, rotation = c2w[:, :3, 3], c2w[:, :3, :3]

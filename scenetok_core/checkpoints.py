@@ -14,7 +14,7 @@ from typing import Any, TypeVar, overload
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save_file
 from torch import Tensor
 
 from .configs import DepthConfig, ModelConfig, SceneGenConfig, SceneTokConfig, StoredConfig, from_dict, to_dict
@@ -23,7 +23,7 @@ from .models.networks import Networks
 from .models.scenegen import GeneratorNetworks
 from .pickles import PICKLED
 from .presets import choose_preset, model_tensors
-from .types import SceneTokens
+from .types import NewerVersionError, SceneTokens
 from .weights import assign_weights, check_shapes
 
 CHECKPOINT_FORMAT = "scenetok-checkpoint-1"
@@ -85,8 +85,13 @@ def save_checkpoint(
     write_tensors(Path(path), state, header)
 
 
-def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_tensors(path: str | Path, *, mapped: bool = True) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of a safetensors file.
+
+    Args:
+        path: the file.
+        mapped: tensors stay where they are in the file until they are used, which suits large files that nobody
+            writes. While they live, the file must not change, and Windows neither replaces nor deletes it.
 
     Raises:
         ValueError: missing, truncated or not a safetensors file; or a pickled file, which is not loaded.
@@ -97,7 +102,7 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if path.suffix.lower() in PICKLED:
         _refuse_pickle(path)
     try:
-        tensors = load_file(path)
+        tensors = load_file(path) if mapped else load(path.read_bytes())
         with path.open("rb") as file:
             header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
     except (SafetensorError, struct.error, ValueError, OSError) as error:
@@ -186,6 +191,7 @@ def identify(
 
 
 def _stored_config(path: Path, metadata: Mapping[str, str]) -> StoredConfig:
+    _check_newer(path, metadata["format"], CHECKPOINT_FORMAT)
     if metadata["format"] != CHECKPOINT_FORMAT:
         what = "a saved scene, not a model" if metadata["format"] == SCENE_FORMAT else "no SceneTok checkpoint"
         raise ValueError(
@@ -198,6 +204,17 @@ def _stored_config(path: Path, metadata: Mapping[str, str]) -> StoredConfig:
         return from_dict(_CONFIGS[family], json.loads(metadata.get("config", "")))
     except ValueError as error:
         raise ValueError(f"{path.name} has an unreadable configuration: {error}") from error
+
+
+def _check_newer(path: Path, found: str, ours: str) -> None:
+    """Raise `ValueError` for a format that is `ours` with a higher number at its end."""
+    kind, _, number = found.rpartition("-")
+    known_kind, _, known = ours.rpartition("-")
+    if kind == known_kind and number.isdecimal() and int(number) > int(known):
+        raise ValueError(
+            f"{path.name} was written by a newer version of this pack (format {found!r}, this one reads up to "
+            f"{ours!r}); update the pack"
+        )
 
 
 def build_networks(config: ModelConfig) -> Networks | GeneratorNetworks:
@@ -265,23 +282,26 @@ def load_scene(path: str | Path) -> SceneTokens:
     """Read a scene that `save_scene` wrote; tokens as float32.
 
     Raises:
-        ValueError: unreadable file, one that is not a scene, or a scene with missing or impossible parts.
+        ValueError: unreadable file, one that is not a scene or of a newer version, or a scene with missing or
+            impossible parts.
     """
-    tensors, metadata = read_tensors(path)
+    path = Path(path)
+    tensors, metadata = read_tensors(path, mapped=False)
+    _check_newer(path, metadata.get("format", ""), SCENE_FORMAT)
     if metadata.get("format") != SCENE_FORMAT:
         what = "a model checkpoint, not a scene" if metadata.get("format") == CHECKPOINT_FORMAT else "no saved scene"
-        raise ValueError(
-            f"{Path(path).name} is {what} (expected format {SCENE_FORMAT!r}); choose a file of saved tokens"
-        )
+        raise ValueError(f"{path.name} is {what} (expected format {SCENE_FORMAT!r}); choose a file of saved tokens")
     try:
         return _scene(tensors, metadata)
+    except NewerVersionError as error:
+        raise ValueError(f"{path.name}: {error}") from error
     except (
         ValueError,
         TypeError,
         AttributeError,
         LookupError,
     ) as error:  # values of other types, in a file that others wrote
-        raise ValueError(f"{Path(path).name} is no complete scene: {error}; encode the views again") from error
+        raise ValueError(f"{path.name} is no complete scene: {error}; encode the views again") from error
 
 
 def _scene(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> SceneTokens:

@@ -19,6 +19,13 @@ _WELL_SPREAD = 4.0  # ratio of the two smallest spreads above which the smallest
 _IN_FRONT = 0.75  # share of the cameras that must have the focus point before them
 _NEAREST_FOCUS = 0.1  # of the camera extent
 _SIGN_CLEAR = 0.05
+_REWEIGHTINGS = 20
+_LEVEL = math.sin(math.radians(15))
+_LEVEL_SHARE = 0.6  # of the cameras that must be held level to within that
+_MEETING = 1e-3  # of the camera extent: rays that meet this closely all count alike
+_GROUND_FLATNESS = 25.0  # ratio of the variances along and across the ground
+# From here on the ground cannot be mistaken for a wall before which the cameras look down or up.
+_GROUND_NEAR = 0.75
 _CENTRAL = math.cos(math.radians(25))
 _SAME_WAY = 0.9  # length of the mean viewing direction
 _WALK_FOCUS = 0.25  # of the camera extent
@@ -34,31 +41,62 @@ def one_scene(cameras: Cameras) -> Cameras:
 def estimate_up(cameras: Cameras) -> Tensor:
     """The world's up direction, a unit vector [3], float32.
 
-    People hold cameras level: the up direction is the one most orthogonal to the cameras' x axes, signed like the
-    mean of their -y axes (or against the mean viewing direction when they look straight down). When the x axes do not
-    single out such a direction (a straight walk, random rolls) it is the mean of the -y axes.
+    People hold cameras level: the up direction is the one most orthogonal to the cameras' x axes (cameras that were
+    rolled count less), signed like the mean of their -y axes, or against the mean viewing direction when they look
+    straight down. When the x axes do not single out such a direction (a straight walk, random rolls) it is the normal
+    of the plane in which the cameras stand, if the pictures' up lies near it, else the mean of the -y axes.
 
     Raises:
         ValueError: cameras of several scenes.
     """
-    rotation = one_scene(cameras).c2w[:, :3, :3].double()
-    right, up, forward = rotation[..., 0], -rotation[..., 1].mean(0), rotation[..., 2].mean(0)
-    spread, axes = torch.linalg.eigh(right.T @ right / len(right))
-    if spread[1] > max(_PARALLEL, _WELL_SPREAD * float(spread[0])):
-        axis = axes[:, 0]
-        agreement = axis @ up
+    scene = one_scene(cameras)
+    rotation = scene.c2w[:, :3, :3].double()
+    up, forward = -rotation[..., 1].mean(0), rotation[..., 2].mean(0)
+    level = _level_direction(rotation[..., 0])
+    if level is not None:
+        agreement = level @ up
         if agreement.abs() < _SIGN_CLEAR:
-            agreement = -(axis @ forward)
-        up = axis * (-1.0 if agreement < 0 else 1.0)
-    if up.norm() < _SIGN_CLEAR:
+            agreement = -(level @ forward)
+        up = level * (-1.0 if agreement < 0 else 1.0)
+    elif up.norm() < _SIGN_CLEAR:
         up = -rotation[0, :, 1]
+    else:
+        up = _ground_normal(scene.centers.double(), F.normalize(up, dim=0))
     return F.normalize(up, dim=0).float()
+
+
+def _level_direction(right: Tensor) -> Tensor | None:
+    """The direction [3] orthogonal to most of the axes [V, 3], or None when they single out no such direction."""
+    weight = torch.ones(len(right), dtype=right.dtype)
+    spread, axes, off = torch.zeros(3), torch.eye(3), weight
+    for _ in range(_REWEIGHTINGS):
+        spread, axes = torch.linalg.eigh((weight[:, None] * right).T @ right / weight.sum())
+        off = (right @ axes[:, 0]).abs()
+        weight = _cauchy_weights(off, _LEVEL / 4)
+    most = (off < _LEVEL).double().mean() >= _LEVEL_SHARE
+    return axes[:, 0] if most and spread[1] > max(_PARALLEL, _WELL_SPREAD * float(spread[0])) else None
+
+
+def _ground_normal(centers: Tensor, up: Tensor) -> Tensor:
+    """The normal [3] of the plane in which the centres [V, 3] lie; `up` where they lie in none that is near it."""
+    offset = centers - centers.mean(0)
+    spread, axes = torch.linalg.eigh(offset.T @ offset)
+    normal = axes[:, 0] * (axes[:, 0] @ up).sign()
+    flat = spread[1] > _GROUND_FLATNESS * spread[0] and spread[1] > _PARALLEL * spread[2]
+    return normal if flat and normal @ up > _GROUND_NEAR else up
+
+
+def _cauchy_weights(residuals: Tensor, least: float) -> Tensor:
+    """Weights [V] of a robust fit: a residual of the median (or `least`, if that is more) has half the full weight."""
+    scale = residuals.median().clamp(min=max(least, torch.finfo(residuals.dtype).tiny))
+    return 1 / (1 + (residuals / scale).square())
 
 
 def focus_point(cameras: Cameras) -> Tensor:
     """The point [3] the cameras look at, scene units, float32: the nearest one to all viewing rays.
 
-    Three quarters of the cameras must have it in front of them, most of them near the middle of the picture. Otherwise:
+    Rays that pass it by far count less than the others. Three quarters of the cameras must have it in front of them,
+    most of them near the middle of the picture. Otherwise:
 
     - cameras that all look the same way: in front of their mean, at a distance of one camera extent;
     - a walk or a panorama: in front of the middle view, at a quarter of the extent;
@@ -81,16 +119,32 @@ def focus_point(cameras: Cameras) -> Tensor:
 
 
 def _ray_meeting(centers: Tensor, forward: Tensor, extent: float) -> Tensor | None:
-    """The least-squares nearest point [3] to rays [V, 3], or None when it is not what the cameras look at."""
+    """The robust nearest point [3] to rays [V, 3], or None when it is not what the cameras look at."""
     across = torch.eye(3, dtype=torch.float64) - forward[:, :, None] * forward[:, None, :]
-    if extent == 0 or torch.linalg.eigvalsh(across.mean(0))[0] < _PARALLEL:
-        return None
-    point = torch.linalg.solve(across.sum(0), (across @ centers[..., None]).sum(0))[:, 0]
+    weight = torch.ones(len(centers), dtype=torch.float64)
+    point = centers.mean(0)
+    for _ in range(_REWEIGHTINGS):
+        weighted = weight[:, None, None] * across / weight.sum()
+        if extent == 0 or torch.linalg.eigvalsh(weighted.sum(0))[0] < _PARALLEL:
+            return None
+        point = torch.linalg.solve(weighted.sum(0), (weighted @ centers[..., None]).sum(0))[:, 0]
+        missed = (across @ (point - centers)[..., None])[..., 0].norm(dim=-1)
+        weight = _cauchy_weights(missed, _MEETING * extent)
     toward = point - centers
     depth = (toward * forward).sum(-1)
     in_front = (depth > _NEAREST_FOCUS * extent).double().mean() >= _IN_FRONT
     central = (depth > _CENTRAL * toward.norm(dim=-1)).double().mean() >= 0.5
     return point if in_front and central else None
+
+
+def focus_distance(cameras: Cameras) -> float:
+    """From the middle one of the cameras to their focus point (`focus_point`), in scene units."""
+    return float((focus_point(cameras) - one_scene(cameras).centers[middle_view(cameras)]).norm())
+
+
+def reach(cameras: Cameras) -> float:
+    """The size of what cameras saw, in scene units: their extent, or their distance to the focus point if larger."""
+    return max(camera_extent(cameras), focus_distance(cameras))
 
 
 def look_at(
@@ -131,3 +185,26 @@ def single_camera(size: tuple[int, int], fov_degrees: float) -> Cameras:
     focal = max(size) / (2 * math.tan(math.radians(fov_degrees) / 2))  # pixels
     K = torch.tensor([[focal / size[1], 0.0, 0.5], [0.0, focal / size[0], 0.5], [0.0, 0.0, 1.0]])
     return Cameras(torch.eye(4)[None], K[None], size=size)
+
+
+def with_fov(
+    K: Tensor,  # [..., 3, 3] normalised
+    fov: float,
+) -> Tensor:
+    """Intrinsics with another vertical field of view in degrees; pixel shape and principal point are kept.
+
+    Raises:
+        ValueError: a field of view outside of 0 to 180 degrees.
+    """
+    if not 0 < fov < 180:
+        raise ValueError(f"fov must be a vertical angle between 0 and 180 degrees, got {fov!r}")
+    return zoomed(K, 0.5 / math.tan(math.radians(fov) / 2) / K[..., 1, 1])
+
+
+def zoomed(
+    K: Tensor,  # [..., 3, 3] normalised
+    factor: Tensor,  # [...], > 0
+) -> Tensor:
+    """Intrinsics with both focal lengths times `factor`; the principal point is kept."""
+    stretch = torch.stack([factor, factor, torch.ones_like(factor)], dim=-1)
+    return torch.where(torch.eye(3, dtype=torch.bool, device=K.device), K * stretch[..., None], K)

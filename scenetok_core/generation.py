@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -85,6 +85,7 @@ class SceneGenerator:
     context_autoencoder: Autoencoder
     hash: str
     place: Place = stay
+    scene_model_hash: str | None = None  # of the model whose tokens are drawn; None: nobody noted it
 
     @classmethod
     def load(
@@ -97,7 +98,8 @@ class SceneGenerator:
         """Load a checkpoint; arguments and errors as `SceneTok.load`."""
         state, config, metadata = load_checkpoint(path, SceneGenConfig)
         folders = [Path(path).parent] if folders is None else folders
-        return cls.assemble(state, config, metadata["model_hash"], folders, device, dtype)
+        loaded = cls.assemble(state, config, metadata["model_hash"], folders, device, dtype)
+        return replace(loaded, scene_model_hash=metadata.get("scene_model_hash"))
 
     @classmethod
     def assemble(
@@ -172,7 +174,7 @@ class SceneGenerator:
         Arguments and errors as `generate`.
         """
         config, network = self.config, self.config.generator
-        self._check_model(model)
+        self.check_model(model)
         if len(views) > network.cond_views:
             raise ValueError(f"the generator takes 1 to {network.cond_views} views, got {len(views)}; choose some")
         size = (config.image_size, config.image_size)
@@ -240,12 +242,18 @@ class SceneGenerator:
         itemsize = next(network.parameters()).dtype.itemsize
         return self.place(network, generator_bytes(self.config.generator, views, guided=True, itemsize=itemsize))
 
-    def _check_model(self, model: SceneTok) -> None:
+    def check_model(self, model: SceneTok) -> None:
+        """Raise `ValueError` unless this was trained to draw the tokens of `model`."""
         wanted, dim = self.config.scene_model, self.config.generator.token_dim
         if model.config.name != wanted or model.config.compressor.token_dim != dim:
             raise ValueError(
                 f"{self.config.name!r} draws tokens of model {wanted!r} ({dim} numbers each), not of "
                 f"{model.config.name!r} ({model.config.compressor.token_dim}); load {wanted!r}"
+            )
+        if self.scene_model_hash not in (None, model.hash):
+            raise ValueError(
+                f"{self.config.name!r} draws tokens of {wanted!r} with weights {self.scene_model_hash}, not with "
+                f"{model.hash}; load those weights, or a generator that was trained on these"
             )
 
 

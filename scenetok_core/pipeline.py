@@ -16,7 +16,7 @@ from .configs import SceneTokConfig, TemporalTiles, at_quality
 from .frames import FrameWriter
 from .memory import compressor_bytes
 from .models.networks import Networks
-from .paths import Pass, PathNoise, PathSampler
+from .passes import Pass, PathNoise, PathSampler
 from .placement import Exhaustion, Place, Room, Stages, encode_frames, fits_whole, free_memory, stay
 from .published import load_autoencoder
 from .sampling import Progress, Schedule, check_solver

@@ -73,6 +73,14 @@ def slerp(
     return torch.nn.functional.normalize(before * start + after * end, dim=-1)
 
 
+def continuous(
+    quaternion: Tensor,  # [N, 4] unit
+) -> Tensor:
+    """The same rotations with the signs that bring each quaternion next to the one before it, [N, 4]."""
+    flips = torch.where((quaternion[1:] * quaternion[:-1]).sum(-1) < 0, -1.0, 1.0).cumprod(0)
+    return quaternion * torch.cat([torch.ones(1), flips]).double()[:, None]
+
+
 def rotation_about(
     axis: Tensor,  # [3], any positive length
     angles: Tensor,  # [T] radians, right-handed about `axis`
@@ -103,9 +111,11 @@ def _catmull_rom(points: Tensor, segment: Tensor, t: Tensor) -> Tensor:
     return p1 + t * m1 + t**2 * (3 * chord - 2 * m1 - m2) + t**3 * (m1 + m2 - 2 * chord)
 
 
-def _evaluate(keys: Keys, at: Tensor, loop: bool) -> Keys:
-    """The curve at key coordinates `at` [M]: 0 is the first key, 1 the second, ..."""
+def interpolate(keys: Keys, at: Tensor, loop: bool = False) -> Keys:
+    """The curve through `keys` at key coordinates `at` [M]: 0 is the first key, 1 the second, ..."""
     count = len(keys.position)
+    if count == 1:
+        return Keys(*(value.expand(len(at), *value.shape[1:]) for value in keys))
     segments = count if loop else count - 1
     segment = at.floor().long().clamp(0, segments - 1)
     t = at - segment
@@ -165,18 +175,18 @@ def constant_pace(
     """
     count = len(keys.position)
     if count == 1:
-        return Keys(*(value.expand(len(fractions), *value.shape[1:]) for value in keys))
+        return interpolate(keys, fractions)
     segments = count if loop else count - 1
     per_segment = max(16, -(-_SAMPLES // segments))
     grid = torch.linspace(0, segments, segments * per_segment + 1, dtype=torch.float64)
-    lengths = path_lengths(_evaluate(keys, grid, loop))
+    lengths = path_lengths(interpolate(keys, grid, loop))
     if not bool(lengths.sum() > 0):
-        return _evaluate(keys, fractions.double() * segments, loop)
+        return interpolate(keys, fractions.double() * segments, loop)
     travelled = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
     wanted = fractions.double() * travelled[-1]
     cell = (torch.searchsorted(travelled, wanted, right=True) - 1).clamp(0, len(lengths) - 1)
     inside = (wanted - travelled[cell]) / lengths[cell].clamp(min=torch.finfo(torch.float64).tiny)
-    return _evaluate(keys, (cell + inside.clamp(0, 1)) / per_segment, loop)
+    return interpolate(keys, (cell + inside.clamp(0, 1)) / per_segment, loop)
 
 
 def smooth(path: Keys, sigma: float) -> Keys:
@@ -197,10 +207,8 @@ def smooth(path: Keys, sigma: float) -> Keys:
     reach = torch.minimum(index, count - 1 - index)
     weight = torch.exp(-0.5 * (away / sigma) ** 2) * (away <= reach[:, None])
     weight = weight / weight.sum(dim=1, keepdim=True)
-    flips = torch.where((path.quaternion[1:] * path.quaternion[:-1]).sum(-1) < 0, -1.0, 1.0).cumprod(0)
-    branch = path.quaternion * torch.cat([torch.ones(1), flips]).double()[:, None]
     return Keys(
         position=weight @ path.position,
-        quaternion=torch.nn.functional.normalize(weight @ branch, dim=-1),
+        quaternion=torch.nn.functional.normalize(weight @ continuous(path.quaternion), dim=-1),
         K=torch.einsum("ij,jkl->ikl", weight, path.K),
     )

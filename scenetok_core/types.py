@@ -22,6 +22,10 @@ _LARGEST_NORMALISED_CENTRE = 4.0
 _LARGEST_NORMALISED_FOCAL = 64.0
 
 
+class NewerVersionError(ValueError):
+    """Values that a newer version of this pack wrote."""
+
+
 def check_shape(name: str, tensor: Tensor, shape: tuple[int | None, ...]) -> None:
     """Raise `ValueError` unless the last dimensions of `tensor` are `shape` (None matches any size)."""
     tail = tuple(tensor.shape[-len(shape) :])
@@ -168,7 +172,7 @@ def _check_version(what: str, data: Mapping[str, Any], keys: tuple[str, ...], ne
         raise ValueError(f"not a {what} value: {missing} missing, got keys {sorted(data)[:8]}")
     version = data.get("version", 1)
     if not isinstance(version, int) or version > newest:
-        raise ValueError(f"these {what} have version {version}, this pack reads up to {newest}; update the pack")
+        raise NewerVersionError(f"these {what} have version {version}, this pack reads up to {newest}; update the pack")
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -20,6 +22,7 @@ FX, FY, CX, CY = 30.0, 28.0, 17.0, 11.0  # pixels
 NAMES = tuple(f"view_{i}.png" for i in (1, 2, 10))
 COLMAP_IDS = {"SIMPLE_PINHOLE": 0, "PINHOLE": 1, "SIMPLE_RADIAL": 2, "RADIAL": 3, "OPENCV": 4, "FULL_OPENCV": 6}
 EXIF_ORIENTATION = 0x0112
+needs_links = pytest.mark.skipif(os.name == "nt", reason="symbolic links need a privilege on Windows")
 
 
 def quaternions() -> torch.Tensor:
@@ -131,7 +134,7 @@ COLMAP_WRITERS = {"text": write_colmap_text, "binary": write_colmap_binary}
 
 
 def edit_json(path: Path, change: Callable[[dict], object]) -> None:
-    data = json.loads(path.read_text())
+    data = json.loads(path.read_text(encoding="utf-8"))
     change(data)
     path.write_text(json.dumps(data))
 

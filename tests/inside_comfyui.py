@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from tests import small, staged
+from scenetok_core.types import Cameras
+from tests import outside, small, staged
 
 ROOT = Path(__file__).resolve().parents[1]
 PACK = "pack"
@@ -89,6 +90,60 @@ def _preview_times(seconds):
     return times
 
 
+WAN_LENGTH, WAN_SIZE = 9, (48, 80)  # frames, (height, width)
+
+
+def wan_embedding():
+    """Largest differences from ComfyUI's own Wan embedding: of its camera moves, and of a path that also turns."""
+    comfy: Any = importlib.import_module("comfy_extras.nodes_camera_trajectory")
+    height, width = WAN_SIZE
+    node, told = node_module("interchange_out").CamerasToWan, {}
+
+    def ours(cameras, scale):
+        embedding, *numbers = node.execute(cameras.to_dict(), width, height, scale).args
+        assert numbers == [width, height, WAN_LENGTH]
+        return embedding
+
+    steps = torch.arange(WAN_LENGTH) / WAN_LENGTH
+    for move, way in {"Pan Right": (1.0, 0, 0), "Pan Up": (0, -1.0, 0), "Zoom In": (0, 0, 2.0)}.items():
+        c2w, K = torch.eye(4).repeat(WAN_LENGTH, 1, 1), torch.eye(3).repeat(WAN_LENGTH, 1, 1)
+        c2w[:, :3, 3] = 1.5 * steps[:, None] * torch.tensor(way)
+        K[:, (0, 1), (0, 1)], K[:, :2, 2] = 0.6, 0.5
+        theirs = comfy.WanCameraEmbedding.execute(move, width, height, WAN_LENGTH, 1.0, 0.6, 0.6).args[0]
+        told[move] = _difference(ours(Cameras(c2w, K, (720, 1280)), 1.0), theirs)
+    cameras = small.cameras(WAN_LENGTH, WAN_SIZE)
+    K = cameras.K.clone()
+    K[:, 0, 2], K[:, 1, 2] = 0.45, 0.58
+    cameras = cameras.replace(K=K)
+    rows = [
+        [0, K[0, 0], K[1, 1], K[0, 2], K[1, 2], 0, 0, *pose.flatten()]
+        for K, pose in zip(cameras.K.numpy(), cameras.c2w.numpy(), strict=True)
+    ]
+    sides = {"width": width, "height": height}
+    rays = comfy.process_pose_params(rows, **sides, original_pose_width=width, original_pose_height=height)
+    rays = torch.cat([rays[:1].expand(4, -1, -1, -1), rays[1:]])  # the first frame fills the first latent
+    packed = rays.reshape(-1, 4, height, width, 6).permute(4, 1, 0, 2, 3).reshape(1, 24, -1, height, width)
+    told["any"] = _difference(ours(cameras, 1.0), packed)
+    return told
+
+
+def _difference(ours, theirs):
+    assert ours.shape == theirs.shape == (1, 24, (WAN_LENGTH + 3) // 4, *WAN_SIZE)
+    assert ours.dtype == theirs.dtype
+    return float((ours - theirs).abs().max())
+
+
+def depth_anything():
+    """What the node makes of a recorded DA3_GEOMETRY, for which this ComfyUI may have no nodes."""
+    images, cameras = node_module("interchange").CamerasFromDA3.execute(outside.depth_anything_payload()).args
+    return {"images": list(images.shape), "size": cameras["size"], "c2w": cameras["c2w"].tolist()}
+
+
 if __name__ == "__main__":
     enter_comfyui(sys.argv[1])
-    print(json.dumps({"placement": placement, "previews": previews}[sys.argv[2]]()))  # noqa: T201
+    scenarios = {
+        "placement": placement,
+        "previews": previews,
+        "cameras": lambda: {"wan": wan_embedding(), "depth anything": depth_anything()},
+    }
+    print(json.dumps(scenarios[sys.argv[2]]()))  # noqa: T201

@@ -105,6 +105,37 @@ def test_transforms_lenses(tmp_path, fields, lens):
     assert open_capture(path).lenses == (lens,) * VIEWS
 
 
+def write_dl3dv(root, factor):
+    """The JSON names full-size pictures, of which there are smaller copies only."""
+    write_nerfstudio(root)
+    (root / "images").rename(root / f"images_{factor}")
+    grown = {"w": WIDTH * factor, "h": HEIGHT * factor}
+
+    def enlarge(data):
+        data.update(grown)
+        for frame in data["frames"]:
+            frame.update({key: frame[key] * factor for key in ("fl_x", "fl_y", "cx", "cy")})
+
+    edit_json(root / "transforms.json", enlarge)
+    return root
+
+
+@pytest.mark.parametrize("factor", [2, 4, 8])
+def test_dl3dv_scenes_have_smaller_pictures_than_their_json_names(tmp_path, factor):
+    capture = open_capture(write_dl3dv(tmp_path, factor), within=tmp_path)
+    assert_same_cameras(capture.cameras, reference())
+    assert {path.parent.name for path in capture.images} == {f"images_{factor}"}
+
+
+def test_the_largest_copies_are_taken_and_full_size_pictures_before_them(tmp_path):
+    root = write_dl3dv(tmp_path, 4)
+    paint(root / "images_8" / "frame.png")
+    assert {path.parent.name for path in open_capture(root).images} == {"images_4"}
+    paint(root / "images" / "other.png")
+    with pytest.raises(ValueError, match=f"{VIEWS} of {VIEWS} pictures .* are missing"):
+        open_capture(root)
+
+
 def test_depth_of_a_nerfstudio_capture(tmp_path):
     root = write_nerfstudio(tmp_path)
 

@@ -1,6 +1,7 @@
 """`python -m scenetok_core encode | render | leave-out | info`: what it writes, prints and answers to bad input."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -100,7 +101,9 @@ def test_render_writes_a_video_and_a_seed_decides_it(files, capsys):
     assert torch.equal(first, again) and not torch.equal(first, other)
     printed = capsys.readouterr()
     assert f"{FRAMES} frames {small.IMAGE}x{small.IMAGE}" in printed.out
-    assert messages(printed.err) == []
+    told = messages(printed.err)
+    assert len(told) == 3 and len(set(told)) == 1
+    assert told[0].startswith("warning: the path leaves what the input cameras saw in 4 of 5 frames (1-4)")
 
 
 def test_the_solver_is_an_option(files):
@@ -156,8 +159,8 @@ def test_info_describes_a_scene(files, capsys):
     assert told["scene_scale"] == scene.scene_scale
 
 
-def orbit(folder, setting, **files):
-    return render(folder, "--trajectory", "orbit", "--set", setting, **files)
+def orbit(folder, *settings, **files):
+    return render(folder, "--trajectory", "orbit", "--set", *settings, **files)
 
 
 def keyframes(folder, *settings, **files):
@@ -179,7 +182,9 @@ def test_options_of_the_path_are_used(files, capsys):
     assert keyframes(files, "loop=false", out="inputs.mp4") == 0
     text, file, inputs = (read_video_frames(files / f"{name}.mp4")[0] for name in ("text", "file", "inputs"))
     assert torch.equal(text, file) and not torch.equal(text, inputs)
-    assert messages(capsys.readouterr().err) == []
+    assert orbit(files, "easing=ease-in", "--set", "degrees=120", out="eased.mp4") == 0
+    assert not torch.equal(read_video_frames(files / "eased.mp4")[0], turns["120"])
+    assert all(line.startswith("warning: the path leaves") for line in messages(capsys.readouterr().err))
 
 
 def test_leave_out_prints_scores_beside_baselines_and_writes_a_sheet(files, capsys):
@@ -283,3 +288,19 @@ def test_the_module_hands_the_exit_code_to_the_shell(tmp_path):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (BAD_INPUT, "")
     assert done.stderr == f"error: no such file: {tmp_path / 'absent.safetensors'}\n"
+
+
+def test_paths_that_the_output_cannot_show_do_not_stop_it(files):
+    """As on Windows, where a pipe takes the letters of one code page."""
+    out = files / "\u90e8\u5c4b.safetensors"
+    given = ["encode", str(CAPTURE), "--checkpoint", str(files / "model.safetensors"), "--out", str(out)]
+    done = subprocess.run(
+        [sys.executable, "-m", "scenetok_core", *given],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert rb"\u90e8\u5c4b.safetensors" in done.stdout
+    assert load_scene(out).preset == "small"

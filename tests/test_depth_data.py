@@ -176,5 +176,5 @@ def test_pictures_of_8_bits_and_of_several_sizes_are_refused(tmp_path, video):
 def test_settings_that_make_no_sense_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"scale = 2\.0 is not used with values 'inverse'"):
         DepthDataConfig("depth", scale=2.0)
-    with pytest.raises(ValueError, match=r"no such folder: .*none; data\.videos\.depth\.root"):
+    with pytest.raises(ValueError, match=r"no such folder of depth: .*none"):
         DepthFolder(DepthDataConfig(str(tmp_path / "none")))

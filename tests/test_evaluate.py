@@ -408,3 +408,20 @@ def test_a_shipped_head_is_measured_where_it_fits(tmp_path, monkeypatch):
     small.depth_head(shipped, model, scene_model="older")
     head, reason = found()
     assert head is None and reason.startswith(missing) and "is a depth head for model 'older'" in reason
+
+
+def test_a_shipped_generator_is_measured_where_it_fits(tmp_path, monkeypatch):
+    model = SceneTok.load(small.checkpoint(tmp_path))
+    monkeypatch.setattr(evaluate_module, "DEFAULT_GENERATOR", tmp_path / "generator.safetensors")
+    options = argparse.Namespace(generator=None, config="tiny", device="cpu", weights=None)
+
+    def found():
+        return evaluate_module._generator(options, model)
+
+    assert found() == (None, "needs a scene generator for this model: --generator FILE")
+    small.generator_checkpoint(tmp_path)
+    generator, reason = found()
+    assert generator is not None and generator.config.name == "small-generator" and reason == ""
+    small.generator_checkpoint(tmp_path, scene_model="older")
+    generator, reason = found()
+    assert generator is None and "draws tokens of model 'older'" in reason

@@ -1,5 +1,7 @@
 """One to three views and a path in, scene tokens out: what a user of `SceneGenerator` relies on."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -144,6 +146,9 @@ def test_what_does_not_fit_is_refused(generator, model, folder):
     small.checkpoint(folder, "other.safetensors", name="other")
     with pytest.raises(ValueError, match=r"draws tokens of model 'small' .* not of 'other' .*; load 'small'"):
         generator.generate(small.views(1), path, SceneTok.load(folder / "other.safetensors"))
+    other = dataclasses.replace(generator, scene_model_hash="older")
+    with pytest.raises(ValueError, match=f"'small' with weights older, not with {model.hash}"):
+        other.generate(small.views(1), path, model)
     with pytest.raises(ValueError, match="is a SceneTok model, not a scene generator"):
         SceneGenerator.load(folder / "small.safetensors")
     with pytest.raises(ValueError, match="is a scene generator, not a SceneTok model"):

@@ -108,6 +108,13 @@ def test_the_makefile_has_the_promised_targets():
     assert phony and set(TARGETS) <= set(phony[1].split())
 
 
+def test_the_tests_on_other_systems_install_what_the_makefile_does():
+    make, workflow = (ROOT / name for name in ("Makefile", ".github/workflows/tests.yml"))
+    for pattern in (r"\btorch==[\d.]+", r"\.\[train,[\w,]+\]", r"not gpu and not weights"):
+        wanted, there = (set(re.findall(pattern, path.read_text("utf-8"))) for path in (make, workflow))
+        assert wanted == there != set(), pattern
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
 def test_links_lead_to_files(path):
     prose = re.sub(r"^```.*?^```|`[^`\n]*`", "", path.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)

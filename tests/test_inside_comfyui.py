@@ -7,8 +7,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import torch
 
-from tests import staged
+from scenetok_core.interchange import from_depth_anything
+from tests import outside, staged
 from tests.inside_comfyui import FRAMES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -50,3 +52,12 @@ def test_cheap_previews_are_frequent_and_costly_ones_take_a_tenth(inside):
     for times, least in ((cheap, EVERY), (costly, COSTLY / SHARE)):
         gaps = [after - before for before, after in pairwise(times)]
         assert len(gaps) > 2 and all(least - SAME < gap < least + STEP + SAME for gap in gaps)
+
+
+def test_the_wan_embedding_is_that_of_comfyui_and_depth_anything_is_read(inside):
+    told = inside("cameras")
+    assert list(told["wan"]) == ["Pan Right", "Pan Up", "Zoom In", "any"]
+    assert max(told["wan"].values()) < SAME
+    made, expected = told["depth anything"], from_depth_anything(outside.depth_anything_payload()).cameras
+    assert made["images"] == [3, 3, 4, 3] and tuple(made["size"]) == expected.size
+    torch.testing.assert_close(torch.tensor(made["c2w"]), expected.c2w)

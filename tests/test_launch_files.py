@@ -58,6 +58,7 @@ def test_nodes_meet_at_the_first():
     assert (arguments.rdzv_backend, arguments.rdzv_endpoint) == ("static", "10.0.0.7:29500")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="SLURM runs on Linux")
 def test_slurm_script_starts_one_launcher_per_node_and_passes_arguments_on(tmp_path):
     tools = {
         "scontrol": "printf 'node-a\\nnode-b\\n'",

@@ -10,7 +10,7 @@ from scenetok_core import SceneTok
 from scenetok_core.autoencoders.videodc import Tiling
 from scenetok_core.configs import SamplingConfig
 from scenetok_core.depth import DepthHead
-from scenetok_core.paths import Pass, PathNoise
+from scenetok_core.passes import Pass, PathNoise
 from scenetok_core.placement import Exhaustion
 from tests import small, staged
 from tests.memory import PeakMemory

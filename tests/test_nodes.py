@@ -25,6 +25,7 @@ NODES = {
     "SceneTok_RenderTrajectory",
     "SceneTok_SaveTokens",
     "SceneTok_LoadTokens",
+    "SceneTok_SceneInfo",
     "SceneTok_TransferTrajectory",
     "SceneTok_RenderUncertainty",
     "SceneTok_TokenMask",
@@ -34,6 +35,19 @@ NODES = {
     "SceneTok_SingleViewCamera",
     "SceneTok_SceneGenSample",
     "SceneTok_SceneGenSweep",
+    "SceneTok_CamerasFromLoad3D",
+    "SceneTok_AddKeyframe",
+    "SceneTok_CamerasFromExtrinsics",
+    "SceneTok_CamerasFromCameraCtrl",
+    "SceneTok_CamerasFromDA3",
+    "SceneTok_CamerasToLoad3D",
+    "SceneTok_CamerasToExtrinsics",
+    "SceneTok_CamerasToCameraCtrl",
+    "SceneTok_CamerasToWan",
+    "SceneTok_SaveCameras",
+    "SceneTok_EditTrajectory",
+    "SceneTok_JoinTrajectories",
+    "SceneTok_PathPreview",
 }
 CANCEL_SHARE = 0.1  # of all steps; a limit in seconds would fail on a busy machine
 
@@ -128,7 +142,7 @@ def test_a_path_from_the_cameras_of_the_tokens(run, prompt):
     assert done.status == "execution_success", done.error
 
 
-@pytest.mark.parametrize("preset", ["orbit", "arc", "dolly", "pan", "tilt", "spiral", "keyframes"])
+@pytest.mark.parametrize("preset", ["orbit", "arc", "dolly", "pan", "tilt", "spiral", "keyframes", "zoom", "loop"])
 def test_every_preset_of_the_trajectory_node_runs(run, prompt, preset):
     keys = '[{"view": 0}, {"position": [0, 0, -1], "look_at": [0, 0, 1], "fov": 50}]'
     done = run(edited(prompt, SceneTok_CameraTrajectory={"preset": preset, "keyframes": keys, "frames": 2}))
@@ -232,7 +246,7 @@ def test_options_of_one_preset_start_where_the_core_starts_them(object_info):
     info = object_info["SceneTok_CameraTrajectory"]
     widgets = info["input"]["required"]
     for option in ("distance", "radius", "turns", "forward", "smoothing", "loop"):
-        (default,) = (preset_options(preset)[option] for preset in PRESETS if option in preset_options(preset))
+        (default,) = {preset_options(preset)[option] for preset in PRESETS if option in preset_options(preset)}
         assert widgets[option][1]["default"] == default
     for preset in PRESETS:
         degrees = preset_options(preset).get("degrees")

@@ -11,7 +11,7 @@ import pytest
 
 from tests.captures import write_colmap_text, write_realestate
 from tests.engine.workflows import edited
-from tests.served import VIEW, write_capture
+from tests.served import VIEW, upload, write_capture
 
 
 def offered_captures(comfy):
@@ -52,6 +52,17 @@ def test_what_lies_in_the_input_folder_can_be_loaded(run, prompt, cluttered, nam
     load = {VIEW: prompt[VIEW], "9": {"class_type": "PreviewImage", "inputs": {"images": [VIEW, 0]}}}
     done = run(edited(load, SceneTok_LoadViews={"capture": name}))
     assert done.status == "execution_success", done.error
+
+
+def test_dl3dv_scenes_are_offered_and_loaded(comfy, run, prompt):
+    scene = comfy.folder("input", "dl3dv", "1K", "0a1b")
+    write_capture(scene)
+    (scene / "images").rename(scene / "images_4")
+    assert "dl3dv/1K/0a1b" in offered_captures(comfy)
+    load = {VIEW: prompt[VIEW], "9": {"class_type": "PreviewImage", "inputs": {"images": [VIEW, 0]}}}
+    done = run(edited(load, SceneTok_LoadViews={"capture": "dl3dv/1K/0a1b"}))
+    assert done.status == "execution_success", done.error
+    shutil.rmtree(scene.parents[1])
 
 
 def test_only_files_of_the_capture_make_it_load_again(run, prompt, cluttered):
@@ -115,21 +126,13 @@ def test_the_page_is_given_the_upload_button(comfy):
         assert "/extensions/scenetok/js/upload.js" in json.load(answer)
 
 
-def test_a_zip_that_writes_elsewhere_is_refused(comfy, run, prompt, tmp_path):
-    archive = tmp_path / "evil.zip"
+@pytest.mark.parametrize("name", ["../../evil.txt", "..\\evil.txt", "C:\\evil.txt", "room/con.json", "NUL/x.json"])
+def test_a_zip_that_writes_elsewhere_is_refused(comfy, run, prompt, tmp_path, name):
+    archive = tmp_path / f"evil_{abs(hash(name))}.zip"
     with zipfile.ZipFile(archive, "w") as target:
-        target.writestr("../../evil.txt", "gotcha")
+        target.writestr(name, "gotcha")
     upload(comfy, archive)
-    assert "unsafe path" in run(edited(prompt, SceneTok_LoadViews={"capture": "evil.zip"})).error
-
-
-def upload(comfy, path):
-    boundary = "scenetok-test-boundary"
-    head = f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="{path.name}"\r\n\r\n'
-    body = head.encode() + path.read_bytes() + f"\r\n--{boundary}--\r\n".encode()
-    headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
-    with urllib.request.urlopen(urllib.request.Request(f"{comfy.url}/upload/image", body, headers)) as answer:
-        assert answer.status == 200
+    assert "unsafe path" in run(edited(prompt, SceneTok_LoadViews={"capture": archive.name})).error
 
 
 def test_pictures_outside_the_input_folder_are_refused_whether_they_exist_or_not(comfy, run, prompt):

@@ -17,7 +17,7 @@ import torch
 from scenetok_core.autoencoders import build_autoencoder
 from scenetok_core.captures import open_capture
 from tests import videos
-from tests.captures import assert_same_cameras
+from tests.captures import assert_same_cameras, needs_links
 from tests.test_autoencoders import small
 from training.data.latents import PreparedVideos, read_manifest, write_scene
 from training.data.videos import CaptureVideo
@@ -111,6 +111,7 @@ def test_a_run_goes_on_where_it_stopped(data):
     assert all((out / name).stat().st_mtime_ns == time for name, time in times.items())
 
 
+@needs_links
 def test_a_killed_shard_leaves_whole_scenes_and_can_be_resumed(tmp_path):
     scene, data, out = videos.write_capture(tmp_path / "scene"), tmp_path / "data", tmp_path / "latents"
     data.mkdir()

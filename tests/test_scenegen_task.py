@@ -166,7 +166,7 @@ def test_a_run_ends_in_a_checkpoint_that_draws_scenes(scene_checkpoint, tmp_path
     assert not [name for name in trainer.trained.tensors() if "compressor" in name]
     assert list((config.run.folder / "sheets").iterdir())
     drawer = SceneGenerator.load(config.run.folder / "model.safetensors")
-    assert drawer.config.scene_model == "small"
+    assert (drawer.config.scene_model, drawer.scene_model_hash) == ("small", task.scene.hash)
     model, views, path = SceneTok.load(scene_checkpoint), small.views(2), small.cameras(5)
     scene = drawer.generate(views, path, model)
     frames = model.render(scene, path)

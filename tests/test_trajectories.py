@@ -18,44 +18,9 @@ from scenetok_core.trajectories import (
     preset_options,
 )
 from scenetok_core.types import Cameras
+from tests.paths import EYE, FOCAL, PIVOT, SIZE, UP, looking_at, make_cameras, ring, walk
 
 FRAMES = 24
-FOCAL = 0.9
-SIZE = (48, 64)
-UP = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
-PIVOT = torch.tensor([0.5, -0.3, 0.2], dtype=torch.float64)
-EYE = torch.eye(3, dtype=torch.float64)
-
-
-def make_cameras(position, rotation, focal=FOCAL) -> Cameras:
-    position = torch.as_tensor(position, dtype=torch.float64)
-    c2w = torch.eye(4, dtype=torch.float64).repeat(len(position), 1, 1)
-    c2w[:, :3, :3], c2w[:, :3, 3] = rotation, position
-    K = torch.tensor([[focal * SIZE[0] / SIZE[1], 0, 0.5], [0, focal, 0.5], [0, 0, 1.0]]).repeat(len(position), 1, 1)
-    return Cameras(c2w, K, size=SIZE)
-
-
-def looking_at(position, target=PIVOT) -> Cameras:
-    position = torch.as_tensor(position, dtype=torch.float64)
-    return make_cameras(position, look_at(position, target, UP, EYE))
-
-
-def ring(count=9, radius=2.0, height=0.7, degrees=120.0) -> Cameras:
-    """Cameras on an arc around the pivot, z up, looking at the pivot."""
-    angle = torch.linspace(0, math.radians(degrees), count, dtype=torch.float64)
-    offset = torch.stack([radius * angle.cos(), radius * angle.sin(), torch.full_like(angle, height)], -1)
-    return looking_at(PIVOT + offset)
-
-
-def walk(count=12) -> Cameras:
-    """A shaky walk along x with slow turns, level on average."""
-    generator = torch.Generator().manual_seed(0)
-    position = torch.linspace(0, 5, count, dtype=torch.float64)[:, None] * torch.tensor([1.0, 0.2, 0.0])
-    position = position + 0.03 * torch.randn(count, 3, generator=generator)
-    target = position + torch.stack([torch.ones(count), torch.linspace(-0.7, 0.7, count), torch.zeros(count)], -1)
-    return make_cameras(
-        position, look_at(position, target + 0.03 * torch.randn(count, 3, generator=generator), UP, EYE)
-    )
 
 
 def panorama(count=8, degrees=360.0, at=(3.0, 1.0, 1.6)) -> Cameras:
@@ -116,7 +81,8 @@ def test_every_path_is_made_of_real_cameras(preset, cameras, frames):
     assert len(path) == frames
     assert path.size == SIZE
     assert_rotations(path)
-    torch.testing.assert_close(path.K, cameras.K[:1].expand(frames, 3, 3))
+    if preset != "zoom":
+        torch.testing.assert_close(path.K, cameras.K[:1].expand(frames, 3, 3))
 
 
 @every_preset
@@ -398,7 +364,7 @@ def test_zero_frames_are_refused(preset):
     ("preset", "options", "message"),
     [
         ("zoomies", {}, "unknown trajectory 'zoomies'.*follow.*orbit"),
-        ("orbit", {"speed": 2}, "no option speed.*degrees"),
+        ("orbit", {"turns": 2}, "no option turns.*degrees.*speed"),
         ("orbit", {"reference": 9}, "between 0 and 8, got 9"),
         ("orbit", {"focus_distance": 0.0}, "positive length"),
         ("spiral", {"forward": 1.0}, "below 1"),

@@ -8,7 +8,7 @@ from PIL import Image
 from scenetok_core.downloads import known_file
 from scenetok_core.video import read_video_frames
 from tests.engine.workflows import WORKFLOWS, edited, to_api
-from tests.served import saved_file
+from tests.served import PATH, saved_file
 
 WORKFLOW_NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
 SMALL_MODELS = {
@@ -71,6 +71,16 @@ def test_the_workflows_run(run, name):
     prompt = shipped_workflow(name)
     if needs_downloads(name):
         prompt = edited(prompt, **SMALL_MODELS)
+    done = run(prompt)
+    assert done.status == "execution_success", done.error
+
+
+def test_prompts_from_before_an_input_was_offered_still_run(prompt, object_info, run):
+    for node in prompt.values():
+        for name in object_info[node["class_type"]]["input"].get("optional", {}):
+            if not isinstance(node["inputs"].get(name), list):
+                node["inputs"].pop(name, None)
+    assert "speed" not in prompt[PATH]["inputs"]
     done = run(prompt)
     assert done.status == "execution_success", done.error
 

@@ -28,7 +28,8 @@ class Case:
     baselines: Mapping[str, Tensor] = field(default_factory=dict)  # pictures [T, 3, H, W] by further methods
     seen_by: Callable[[int], Tensor] | None = None  # [T, H, W] bool: target pixels that some of the first n inputs see
     world: Callable[[Cameras], Tensor] | None = None  # true pictures [N, 3, H, W] for any N cameras
-    depth: Callable[[Cameras], Tensor] | None = None  # true depth [N, H, W] for any N cameras, in their units
+    # True depth [N, H, W] for targets and cameras of the path, with a world for any; in their units, 0 where unknown.
+    depth: Callable[[Cameras], Tensor] | None = None
     path: Callable[[], Views] | None = None  # true pictures along a smooth path
     elsewhere: Callable[[], Views | None] | None = None  # true pictures along another scene's path; None: none is free
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from scenetok_core.configs import StoredConfig, require, to_dict
+from scenetok_core.files import check_portable
 from training.data.rooms import RoomsConfig
 from training.data.source import VideoDataConfig
 
@@ -65,6 +66,7 @@ class RunConfig:
     compile_rooms: bool = False  # fuse the ray kernels that make the data
 
     def __post_init__(self) -> None:
+        check_portable(self.name, "run.name")
         require(self.steps > 0, f"run.steps must be positive, got {self.steps}")
         require(self.minutes is None or self.minutes > 0, f"run.minutes must be positive, got {self.minutes}")
         counts = (self.log_every, self.save_every, self.keep_last)
@@ -186,7 +188,7 @@ def read_settings(path: Path | str, overrides: Iterable[str] = ()) -> dict[str, 
     if not path.is_file():
         raise ValueError(f"no configuration file {path}; see training/configs/")
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{path} is no valid TOML: {error}") from error
     for override in overrides:

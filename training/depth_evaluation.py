@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from scenetok_core.depth import DepthHead, colour_depth
+from scenetok_core.depth import DepthHead, colour_depth, is_known
 from scenetok_core.sheets import evenly_spread
 from scenetok_core.types import Cameras, SceneTokens, Views
 from training.cases import Case
@@ -42,9 +42,12 @@ class DepthEvaluation:
             return []
         cameras = case.targets.cameras
         truth = case.depth(cameras)
-        bounds = (float(truth.min()), float(truth.max()))
+        known = is_known(truth) & truth.isfinite()
+        if not bool(known.any()):
+            return []
+        bounds = (float(truth[known].min()), float(truth[known].max()))
         self._score("constant", best_constant(truth).expand_as(truth), truth)
-        rows = [("depth", colour_depth(truth[:, None], bounds))]
+        rows = [("depth", colour_depth(truth.where(known, bounds[1])[:, None], bounds))]
         for method, steps in self._methods():
             depth = self._aligned(self._render(tokens, case, cameras, steps), truth)
             error = self._score(method, depth, truth)
@@ -59,10 +62,14 @@ class DepthEvaluation:
         if case.depth is None:
             return
         truth = case.depth(path.cameras)
-        self.scores.add("truth_depth_second_difference", torch.tensor([second_difference(truth.log())]))
+        always = (is_known(truth) & truth.isfinite()).all(0)
+        if not bool(always.any()):
+            return
+        wanted = truth[:, always].log()
+        self.scores.add("truth_depth_second_difference", torch.tensor([second_difference(wanted)]))
         for method, steps in self._methods():
             depth = self._aligned(self._render(tokens, case, path.cameras, steps), truth)
-            self.scores.add(f"{method}_depth_flicker", torch.tensor([flicker(depth.log(), truth.log())]))
+            self.scores.add(f"{method}_depth_flicker", torch.tensor([flicker(depth[:, always].log(), wanted)]))
 
     def _methods(self) -> Iterable[tuple[str, int]]:
         return zip(OURS, (1, self.head.model.config.sampling.steps), strict=True)
@@ -76,9 +83,10 @@ class DepthEvaluation:
 
     def _score(self, method: str, depth: Tensor, truth: Tensor) -> float:
         errors = depth_errors(depth, truth)
-        self.scores.add(f"{method}_depth_abs_rel", errors.abs_rel)
-        self.scores.add(f"{method}_depth_delta", errors.delta)
-        return float(errors.abs_rel.mean())
+        there = ~errors.abs_rel.isnan()
+        self.scores.add(f"{method}_depth_abs_rel", errors.abs_rel[there])
+        self.scores.add(f"{method}_depth_delta", errors.delta[there])
+        return float(errors.abs_rel[there].mean())
 
     def _calibrate(self, tokens: SceneTokens, case: Case, samples: int, chosen: list[int]) -> None:
         """Relative deviation of samples and relative error of their mean: absolute ones both grow with depth."""
@@ -86,8 +94,9 @@ class DepthEvaluation:
         cameras = case.targets.cameras[chosen]
         truth = case.depth(cameras)
         mean, spread = (part[:, 0] for part in self.head.render_uncertainty(tokens, cameras, samples, seed=case.seed))
-        aligned = self._aligned(mean, truth)
-        self.spreads.append(((spread / mean).flatten(), ((aligned - truth).abs() / truth).flatten()))
+        known = is_known(truth) & truth.isfinite()
+        errors = (self._aligned(mean, truth) - truth).abs() / truth
+        self.spreads.append(((spread / mean)[known], errors[known]))
 
     def figures(self, left_out: LeftOut) -> Figures:
         """Everything measured."""

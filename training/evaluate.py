@@ -11,9 +11,10 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 if not __package__:  # run as a script: sys.path[0] is this folder, the packages lie one above
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -28,11 +29,12 @@ from scenetok_core.cli.common import (
     weight_folders,
 )
 from scenetok_core.depth import DepthHead
-from scenetok_core.files import replacing
+from scenetok_core.files import write_text
 from scenetok_core.generation import SceneGenerator
 from scenetok_core.pipeline import SceneTok
 from scenetok_core.sheets import contact_sheet, save_image
 from training.cases import Benchmark
+from training.data.depths import DepthDataConfig, DepthFolder
 from training.data.source import guess_kind, open_pictures
 from training.evaluation import Settings, evaluate
 from training.indexed import Index, IndexBenchmark, read_index
@@ -42,36 +44,59 @@ from training.report import left_out_list, markdown, table
 SHIPPED = Path(__file__).resolve().parents[1] / "checkpoints"
 DEFAULT_CHECKPOINT = SHIPPED / "scenetok-tiny.safetensors"
 DEFAULT_DEPTH_HEAD = SHIPPED / "depth-tiny.safetensors"
+DEFAULT_GENERATOR = SHIPPED / "scenegen-tiny.safetensors"
+
+T = TypeVar("T")
 
 
 def _benchmark(options: argparse.Namespace, index: Index | None, model: SceneTok) -> Benchmark:
     side = model.config.image_size
     if index is not None:
-        videos = open_pictures(guess_kind(options.data), options.data, side)
-        return IndexBenchmark(options.index.stem, index, videos, side, options.scenes)
+        videos, depth = open_pictures(guess_kind(options.data), options.data, side), None
+        if options.depth_data is not None:
+            depth = DepthFolder(DepthDataConfig(str(options.depth_data), "depth", options.depth_unit))
+        return IndexBenchmark(options.index.stem, index, videos, side, options.scenes, depth)
     protocol = PROTOCOLS[options.config]
     if options.scenes is not None:
         protocol = replace(protocol, scenes=options.scenes)
     return RoomsBenchmark(protocol, protocol.rooms(side, model.config.context_views))
 
 
-def _depth_head(options: argparse.Namespace, model: SceneTok) -> tuple[DepthHead | None, str]:
-    """The head that was asked for, else in rooms the default one where it is there and fits, or why there is none."""
-    missing = "needs a depth head for this model: --depth FILE"
-    if options.depth is not None:
-        return DepthHead.load(options.depth, model), ""
-    if options.config is None or not DEFAULT_DEPTH_HEAD.is_file():
+def _companion(
+    options: argparse.Namespace, asked: str | None, shipped: Path, load: Callable[[str | Path], T], missing: str
+) -> tuple[T | None, str]:
+    """What belongs to a model: the file asked for, else in rooms the shipped one if it fits; or why there is none."""
+    if asked is not None:
+        return load(asked), ""
+    if options.config is None or not shipped.is_file():
         return None, missing
     try:
-        return DepthHead.load(DEFAULT_DEPTH_HEAD, model), ""
-    except ValueError as error:  # another model, or a newer one, whose head is not trained yet
+        return load(shipped), ""
+    except ValueError as error:  # another model, or a newer one, for which nothing is trained yet
         return None, f"{missing} ({error})"
+
+
+def _depth_head(options: argparse.Namespace, model: SceneTok) -> tuple[DepthHead | None, str]:
+    missing = "needs a depth head for this model: --depth FILE"
+    return _companion(options, options.depth, DEFAULT_DEPTH_HEAD, lambda path: DepthHead.load(path, model), missing)
+
+
+def _generator(options: argparse.Namespace, model: SceneTok) -> tuple[SceneGenerator | None, str]:
+    def load(path: str | Path) -> SceneGenerator:
+        loaded = SceneGenerator.load(path, device=options.device, folders=weight_folders(path, options.weights))
+        loaded.check_model(model)
+        return loaded
+
+    missing = "needs a scene generator for this model: --generator FILE"
+    return _companion(options, options.generator, DEFAULT_GENERATOR, load, missing)
 
 
 def _settings(options: argparse.Namespace) -> Settings:
     """The settings of the measuring; refuses before any work what would fail after it."""
     if (options.index is None) != (options.data is None):
         raise ValueError("--index and --data belong together: which frames of which scenes, and the folder they are in")
+    if options.depth_data is not None and (options.index is None or options.depth is None):
+        raise ValueError("--depth-data is the true depth of an index's frames: give it with --index and --depth")
     for name in ("scenes", "generator_views"):
         value = getattr(options, name)
         if value is not None and value < 1:
@@ -89,19 +114,17 @@ def _run(options: argparse.Namespace) -> None:
     settings = _settings(options)
     index = None if options.index is None else read_index(options.index)
 
-    def folders(checkpoint: str | Path) -> list[Path]:
-        return weight_folders(checkpoint, options.weights)
-
-    model = SceneTok.load(options.checkpoint, device=options.device, folders=folders(options.checkpoint))
-    generator = None
-    if options.generator is not None:
-        generator = SceneGenerator.load(options.generator, device=options.device, folders=folders(options.generator))
+    model = SceneTok.load(
+        options.checkpoint, device=options.device, folders=weight_folders(options.checkpoint, options.weights)
+    )
+    generator, no_generator = _generator(options, model)
     depth_head, no_depth = _depth_head(options, model)
     benchmark = _benchmark(options, index, model)
     began = time.perf_counter()
     evaluation = evaluate(model, benchmark, settings, generator, depth_head, progress=True)
-    if depth_head is None:
-        evaluation.left_out["depth"] = no_depth
+    for what, reason in (("depth", no_depth), ("gFID", no_generator)):
+        if reason:
+            evaluation.left_out[what] = reason
     figures = {**evaluation.figures(), "seconds_in_all": time.perf_counter() - began}
     missing = (evaluation.left_out, benchmark.left_out())
     print(f"{table(figures)}\n\n{left_out_list(*missing)}")
@@ -113,8 +136,7 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    with replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+    write_text(path, text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -129,12 +151,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", required=True, type=Path, help="file for the figures, one flat JSON object")
     parser.add_argument("--markdown", type=Path, help="file for a report")
     parser.add_argument("--checkpoint", default=DEFAULT_CHECKPOINT, help="model to measure (default: the shipped one)")
-    parser.add_argument("--generator", help="scene generator for that model: measures the scenes it draws as well")
+    parser.add_argument(
+        "--generator",
+        help="scene generator for that model: measures the scenes it draws as well (default: in rooms "
+        "checkpoints/scenegen-tiny.safetensors, where it is there and fits)",
+    )
     parser.add_argument("--generator-views", type=int, default=1, help="first inputs it is given (default 1)")
     parser.add_argument(
         "--depth",
         help="depth head for that model (default: in rooms checkpoints/depth-tiny.safetensors, where it is there and "
         "fits)",
+    )
+    parser.add_argument(
+        "--depth-data", type=Path, help="with --index and --depth: folder with the true depth of the frames, NPZ or PNG"
+    )
+    parser.add_argument(
+        "--depth-unit",
+        type=float,
+        default=1.0,
+        help="units of the cameras per value of that depth, 0.001 for millimetres and cameras in metres (default 1)",
     )
     add_scale(parser)
     add_weights(parser)

@@ -7,13 +7,17 @@ are skipped; further keys of an entry are ignored. RealEstate10K, ACID and DL3DV
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
+from scenetok_core.types import Cameras
 from training.cases import Case
+from training.data.depths import DepthFolder
 from training.data.videos import PosedVideo, Videos
 
 _FEWEST_FOR_PATH = 3
@@ -44,7 +48,7 @@ def read_index(path: Path) -> Index:
         ValueError: no JSON object, no scene, or an entry that is none; the message names it.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} is no readable JSON file ({error})") from error
     if not isinstance(data, dict):
@@ -109,6 +113,10 @@ class IndexBenchmark:
         videos: the data set.
         side: pixels along the square pictures the model takes.
         scenes: at most so many are measured; None: all.
+        depth: true depth of the videos' frames, in units of their cameras; None: none is known.
+
+    Raises:
+        ValueError: depth that is known up to a factor and an offset only.
     """
 
     def __init__(
@@ -118,8 +126,15 @@ class IndexBenchmark:
         videos: Videos,
         side: int,
         scenes: int | None = None,
+        depth: DepthFolder | None = None,
     ) -> None:
+        if depth is not None and depth.config.values != "depth":
+            raise ValueError(
+                "true depth must be depth in units of the cameras, got inverse depth, known up to a factor and an "
+                "offset; set values to 'depth'"
+            )
         self.name, self._index, self._videos, self._side, self._most = name, index, videos, side, scenes
+        self._depth = depth
         self._broken: dict[str, str] = {}
 
     def __len__(self) -> int:
@@ -161,7 +176,10 @@ class IndexBenchmark:
             raise ValueError(f"the index asks for frame {last}, counted from 0, and there are {count}")
         inputs, targets = (video.frames(frames, self._side) for frames in (entry.context, entry.target))
         path = (lambda: targets) if entry.is_path else None
-        return Case(video.name, seed, inputs, targets, path=path)
+        depth = None
+        if self._depth is not None:
+            depth = _lookup(targets.cameras, self._depth.read(video, entry.target, self._side))
+        return Case(video.name, seed, inputs, targets, path=path, depth=depth)
 
     def figures(self) -> dict[str, Any]:
         """Scenes that the index skips, and scenes that could not be read."""
@@ -171,3 +189,15 @@ class IndexBenchmark:
     def left_out(self) -> dict[str, str]:
         """Scenes that could not be read, and why."""
         return dict(self._broken)
+
+
+def _lookup(cameras: Cameras, depth: Tensor) -> Callable[[Cameras], Tensor]:
+    """The depth [T, H, W] of T cameras, for some of them."""
+
+    def find(wanted: Cameras) -> Tensor:
+        matches = (wanted.c2w[:, None] == cameras.c2w).flatten(2).all(2)
+        if not bool(matches.any(1).all()):
+            raise ValueError("depth is known for the target frames only")
+        return depth[matches.int().argmax(1)]
+
+    return find

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from scenetok_core.files import replacing
+from scenetok_core.files import write_text
 from scenetok_core.sheets import save_image
 from training.run_report import CONFIG_NAME, LOG_NAME, write_report
 from training.wandb_log import WandbLog
@@ -83,14 +83,12 @@ class RunLog:
         self.folder = folder
         self._wandb = None if wandb is None else WandbLog(folder, wandb, config)
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)
-        with replacing(folder / CONFIG_NAME) as partial:
-            partial.write_text(json.dumps(config, indent=1), encoding="utf-8")
+        write_text(folder / CONFIG_NAME, json.dumps(config, indent=1))
         path = folder / LOG_NAME
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         kept = [line for line in lines if _step_of(line) <= first_step]
-        with replacing(path) as partial:
-            partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-        self._file = path.open("a", encoding="utf-8")
+        write_text(path, "".join(f"{line}\n" for line in kept))
+        self._file = path.open("a", encoding="utf-8", newline="\n")
 
     def scalars(self, step: int, values: Mapping[str, float | None]) -> None:
         """One log line; the console leaves out details, whose names have a slash."""

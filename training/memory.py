@@ -19,7 +19,7 @@ def peak_memory_mib(device: torch.device) -> float | None:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / _BYTES_PER_MIB
     if _STATUS.exists():
-        peak = re.search(r"^VmHWM:\s*(\d+) kB", _STATUS.read_text(), re.MULTILINE)
+        peak = re.search(r"^VmHWM:\s*(\d+) kB", _STATUS.read_text(encoding="utf-8"), re.MULTILINE)
         return None if peak is None else int(peak[1]) / _KIB_PER_MIB
     try:
         import resource

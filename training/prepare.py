@@ -27,7 +27,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from scenetok_core.autoencoders import Autoencoder, latent_spec
 from scenetok_core.cli.common import check_device
 from scenetok_core.configs import require
-from scenetok_core.files import replacing
+from scenetok_core.files import write_text
 from scenetok_core.published import load_autoencoder
 from scenetok_core.types import Cameras
 from training.config import RunConfig
@@ -236,8 +236,7 @@ def _write_skipped(config: PrepareConfig, skipped: dict[str, str]) -> None:
     if not skipped:
         path.unlink(missing_ok=True)
         return
-    with replacing(path) as partial:
-        partial.write_text(json.dumps(skipped, indent=1) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(skipped, indent=1) + "\n")
 
 
 def _parser() -> argparse.ArgumentParser:

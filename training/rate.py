@@ -23,7 +23,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from scenetok_core.files import replacing
+from scenetok_core.files import write_text
 from scenetok_core.metrics import psnr
 from scenetok_core.sheets import to_image, to_tensor
 from scenetok_core.types import Views
@@ -136,8 +136,7 @@ def _table(curves: Mapping[str, Iterable[Point]]) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    with replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+    write_text(path, text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -23,7 +23,7 @@ if not __package__:  # run as a script: sys.path[0] is this folder, the packages
 
 from PIL import Image
 
-from scenetok_core.files import replacing
+from scenetok_core.files import write_text
 from training.charts import line_chart, readable
 from training.config import flatten
 
@@ -91,8 +91,7 @@ def write_report(folder: Path) -> Path:
     """
     path = folder / REPORT_NAME
     text = _page(folder.name, read_log(folder), _settings(folder), sorted((folder / "sheets").glob("step_*.png")))
-    with replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+    write_text(path, text)
     return path
 
 

@@ -62,6 +62,7 @@ class Trained:
         for name, value in _below("optimizer.", tensors).items():
             key, _, parameter = name.partition(".")
             weight = self.ema.weights[parameter]
+            value = value.clone()  # else the file stays open, and Windows deletes no open file
             moment = value.shape == weight.shape  # else a counter, which is never sharded
             self.optimizer.state[weight][key] = placed_like(value, weight) if moment else value.to(weight.device)
 

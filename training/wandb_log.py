@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from scenetok_core.files import replacing
+from scenetok_core.files import write_text
 
 ID_NAME = "wandb_id.txt"
 _ID_LENGTH = 8  # of the random part
@@ -92,6 +92,5 @@ def _run_id(folder: Path) -> str:
         return path.read_text(encoding="utf-8").strip()
     name = _NO_PART_OF_IDS.sub("-", folder.name)
     found = f"{name}-{uuid.uuid4().hex[:_ID_LENGTH]}"
-    with replacing(path) as partial:
-        partial.write_text(found, encoding="utf-8")
+    write_text(path, found)
     return found

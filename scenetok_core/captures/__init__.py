@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .capture import Capture
-from .colmap import find_model, open_colmap
+from .colmap import find_model, open_colmap, write_colmap
 from .distortion import Distortion, undistort
 from .files import absolute, confined, holds_frames, read_json_object
 from .folder import FILE_NAME, open_camera_folder, write_cameras_json
 from .images import PICTURE_SUFFIXES, decode_image, exif_fov, image_size, list_pictures, load_image
-from .realestate import has_frames, is_realestate, open_realestate, poses_and_intrinsics, read_cameras
+from .realestate import has_frames, is_realestate, open_realestate, poses_and_intrinsics, read_cameras, write_realestate
 from .transforms import open_transforms, write_transforms
 
 __all__ = [
@@ -37,6 +37,8 @@ __all__ = [
     "read_cameras",
     "undistort",
     "write_cameras_json",
+    "write_colmap",
+    "write_realestate",
     "write_transforms",
 ]
 

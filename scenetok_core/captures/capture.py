@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..camera import crop_intrinsics, fit_image
+from ..files import with_slashes
 from ..types import Cameras, Views
 from .distortion import Distortion, resample, undistorted_intrinsics, undistortion_grid
 from .files import confined
@@ -226,7 +227,7 @@ def _as_size(size: tuple[int, int] | int) -> tuple[int, int]:
 
 
 def _place(folder: Path, name: str, root: Path, within: Path | None) -> Path:
-    return confined(folder / name.replace("\\", "/"), within, f"the picture {name!r} of {root}")
+    return confined(folder / with_slashes(name), within, f"the picture {name!r} of {root}")
 
 
 def _find_pictures(frames: Sequence[Frame], places: Sequence[Path], folder: Path, root: Path) -> tuple[Path, ...]:

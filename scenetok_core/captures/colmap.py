@@ -7,7 +7,7 @@ origin is the corner of the first pixel, as here.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -15,9 +15,13 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from ..camera import invert_poses
+from ..files import write_text
+from ..splines import quaternion_from_matrix
+from ..types import Cameras
 from .capture import Capture, Frame, assemble_capture
 from .distortion import Distortion
-from .files import absolute, read_text
+from .files import absolute, check_file_names, read_text
 
 SOURCE = "COLMAP"
 MODEL_FOLDERS = ("sparse/0", "sparse", "colmap/sparse/0", "colmap/sparse", ".")
@@ -92,6 +96,41 @@ def open_colmap(path: Path, images: Path | None = None, within: Path | None = No
     frames = [_frame(image, cameras, model) for image in read_images(files[1])]
     folder = images or _picture_folder(path, model, within)
     return assemble_capture(frames, folder, path, SOURCE, within=within, camera_files=files)
+
+
+def write_colmap(folder: Path | str, cameras: Cameras, file_names: Sequence[str], size: tuple[int, int]) -> None:
+    """Write pinhole cameras as a sparse model of text files without points; `open_colmap` reads them back.
+
+    Args:
+        folder: where `cameras.txt`, `images.txt` and `points3D.txt` go, such as PROJECT/sparse/0; made when missing.
+        cameras: V cameras of one scene.
+        file_names: V picture names relative to PROJECT/images. Readers order views by name.
+        size: (height, width) of the pictures in pixels.
+
+    Raises:
+        ValueError: not one name per camera, or a batch of scenes.
+    """
+    check_file_names(cameras, file_names)
+    height, width = size
+    pixels = cameras.K.cpu().double() * torch.tensor([[width], [height], [1.0]], dtype=torch.float64)
+    models = [f"PINHOLE {width} {height} {K[0, 0]:.12g} {K[1, 1]:.12g} {K[0, 2]:.12g} {K[1, 2]:.12g}" for K in pixels]
+    numbers = {model: number for number, model in enumerate(dict.fromkeys(models), start=1)}
+    w2c = invert_poses(cameras.c2w.cpu())
+    poses = torch.cat([quaternion_from_matrix(w2c[:, :3, :3]).roll(1, dims=-1), w2c[:, :3, 3]], dim=-1).tolist()
+    rows = zip(poses, models, file_names, strict=True)
+    images = [
+        f"{number} {' '.join(f'{value:.12g}' for value in pose)} {numbers[model]} {name}\n"
+        for number, (pose, model, name) in enumerate(rows, start=1)
+    ]
+    texts = {
+        "cameras.txt": "# CAMERA_ID, MODEL, WIDTH, HEIGHT, PARAMS[]\n"
+        + "".join(f"{number} {model}\n" for model, number in numbers.items()),
+        "images.txt": "# IMAGE_ID, QW, QX, QY, QZ, TX, TY, TZ, CAMERA_ID, NAME\n# POINTS2D[] as (X, Y, POINT3D_ID)\n"
+        + "".join(f"{line}\n" for line in images),
+        "points3D.txt": "# POINT3D_ID, X, Y, Z, R, G, B, ERROR, TRACK[] as (IMAGE_ID, POINT2D_IDX)\n",
+    }
+    for name, text in texts.items():
+        write_text(Path(folder) / name, text)
 
 
 def _model_suffix(folder: Path) -> str | None:

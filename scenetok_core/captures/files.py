@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..files import replacing
+from ..files import write_text
 from ..types import Cameras
 
 _FRAMES = re.compile(rb'"frames"\s*:\s*\[\s*\{')
@@ -105,5 +105,4 @@ def check_file_names(cameras: Cameras, file_names: Sequence[str]) -> None:
 
 def write_json(path: Path | str, data: Mapping[str, Any]) -> None:
     """Write JSON; the file appears whole or not at all."""
-    with replacing(path) as partial:
-        partial.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(data, indent=1) + "\n")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..files import with_slashes
 from ..types import Cameras
 from .capture import Capture, Frame, assemble_capture
 from .files import check_file_names, read_frames, read_json_object, read_matrix, write_json
@@ -62,5 +63,5 @@ def write_cameras_json(path: Path | str, cameras: Cameras, file_names: Sequence[
     """
     check_file_names(cameras, file_names)
     columns = zip(file_names, cameras.c2w.tolist(), cameras.K.tolist(), strict=True)
-    frames = [{"file": name, "c2w": c2w, "K": K} for name, c2w, K in columns]
+    frames = [{"file": with_slashes(name), "c2w": c2w, "K": K} for name, c2w, K in columns]
     write_json(path, {"version": _VERSION, "convention": _CONVENTION, "unit": cameras.unit, "frames": frames})

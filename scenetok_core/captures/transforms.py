@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..camera import flip_opengl
+from ..files import with_slashes
 from ..types import Cameras
 from .capture import Capture, Frame, assemble_capture
 from .distortion import Distortion
@@ -26,12 +27,14 @@ SOURCE = "transforms.json"
 
 _RATIONAL_MODEL = "FULL_OPENCV"
 _MODELS = ("", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "PERSPECTIVE", _RATIONAL_MODEL)
+_PICTURES = "images"
+_FACTORS = (2, 4, 8)  # by which copies of pictures are made smaller
 _POSE_SHAPES = ((4, 4), (3, 4))
 _DEFAULT_DEPTH_SCALE = 1e-3  # nerfstudio's: millimetres
 
 
 def open_transforms(
-    path: Path, images: Path | None = None, within: Path | None = None, *, downscaled: int = 1
+    path: Path, images: Path | None = None, within: Path | None = None, *, downscaled: int | None = None
 ) -> Capture:
     """Open a nerfstudio or instant-ngp capture.
 
@@ -40,7 +43,7 @@ def open_transforms(
         images: the folder the `file_path`s start from; the JSON's own folder when None.
         within: absolute folder that no picture may lie outside of; None = anywhere.
         downscaled: N > 1 takes the pictures from `images_N`, where nerfstudio keeps copies of 1 / N of the size under
-            the same names.
+            the same names; None takes the largest there are when the folder `images` is missing, as in DL3DV-10K.
 
     Raises:
         ValueError: broken JSON, missing or forbidden pictures, no intrinsics, an unsupported camera model, invalid
@@ -49,11 +52,13 @@ def open_transforms(
     data = read_json_object(path)
     entries = enumerate(read_frames(data, path))
     frames = [_Fields(entry, data, f"frame {i} of {path}").frame() for i, entry in entries]
+    folder = images or path.parent
+    if downscaled is None:
+        downscaled = _smallest_factor(frames, folder)
     if downscaled > 1:
         frames = [dataclasses.replace(frame, name=_downscaled_name(frame.name, downscaled)) for frame in frames]
     unit = data.get("unit") or ("metric" if "depth_unit_scale_factor" in data else "relative")
     depth_scale = _Fields({}, data, str(path)).number("depth_unit_scale_factor", _DEFAULT_DEPTH_SCALE)
-    folder = images or path.parent
     return assemble_capture(frames, folder, path, SOURCE, within=within, unit=unit, depth_scale=depth_scale)
 
 
@@ -75,7 +80,7 @@ def write_transforms(path: Path | str, cameras: Cameras, file_names: Sequence[st
     pixels = cameras.K.double() * torch.tensor([[width], [height], [1.0]], dtype=torch.float64)
     frames = [
         {
-            "file_path": name,
+            "file_path": with_slashes(name),
             "fl_x": float(K[0, 0]),
             "fl_y": float(K[1, 1]),
             "cx": float(K[0, 2]),
@@ -87,8 +92,18 @@ def write_transforms(path: Path | str, cameras: Cameras, file_names: Sequence[st
     write_json(path, {"camera_model": "PINHOLE", "unit": cameras.unit, "w": width, "h": height, "frames": frames})
 
 
+def _smallest_factor(frames: Sequence[Frame], folder: Path) -> int:
+    if (folder / _PICTURES).is_dir() or not all(_in_pictures(frame.name) for frame in frames):
+        return 1
+    return next((factor for factor in _FACTORS if (folder / f"{_PICTURES}_{factor}").is_dir()), 1)
+
+
+def _in_pictures(name: str) -> bool:
+    return PureWindowsPath(name).parts[:-1] == (_PICTURES,)
+
+
 def _downscaled_name(name: str, factor: int) -> str:
-    return f"images_{factor}/{PureWindowsPath(name).name}"  # both kinds of slashes part it
+    return f"{_PICTURES}_{factor}/{PureWindowsPath(name).name}"  # both kinds of slashes part it
 
 
 class _Fields:

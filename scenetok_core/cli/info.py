@@ -6,7 +6,7 @@ import argparse
 import json
 
 from ..checkpoints import CHECKPOINT_FORMAT, load_scene, read_tensors
-from ..types import SceneTokens
+from ..scene_info import describe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,18 +22,4 @@ def run(arguments: argparse.Namespace) -> None:
         tables = {name: json.loads(text) for name, text in metadata.items() if text.startswith("{")}
         print(json.dumps({**metadata, "parameters": count, **tables}, indent=2))
         return
-    scene = load_scene(arguments.file)
-    print(json.dumps(_describe(scene), indent=2))
-
-
-def _describe(scene: SceneTokens) -> dict[str, object]:
-    return {
-        "preset": scene.preset,
-        "model_hash": scene.model_hash,
-        "tokens": list(scene.tokens.shape),
-        "active": len(scene.active),
-        "scene_scale": scene.scene_scale,
-        "views": len(scene.cameras),
-        "picture_size": scene.cameras.size,
-        "meta": dict(scene.meta),
-    }
+    print(json.dumps(describe(load_scene(arguments.file)), indent=2))

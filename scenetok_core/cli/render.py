@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,8 @@ from ..checkpoints import load_scene
 from ..configs import QUALITIES, SolverName, TemporalTiles, convert
 from ..depth import DepthHead, colour_depth
 from ..files import replacing
-from ..trajectories import PRESETS, make_trajectory, preset_options
+from ..seen import describe_seen, measure_seen
+from ..trajectories import PRESETS, make_trajectory, modifier_options, preset_options
 from ..video import write_video
 from .common import add_model, bar, check_output, open_model, writing
 
@@ -35,7 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="option of the camera path (repeatable), e.g. degrees=120 for orbit, keys=FILE_OR_JSON for keyframes",
+        help="option of the camera path (repeatable), e.g. degrees=120 for orbit, keys=FILE_OR_JSON for keyframes, and "
+        "speed=0.5, easing=ease-in-out, reverse=true, path_smoothing=0.1 for all",
     )
     parser.add_argument("--frames", type=int, default=48, help="frames to render (default 48)")
     parser.add_argument(
@@ -81,6 +84,9 @@ def run(arguments: argparse.Namespace) -> None:
     path_options = _path_options(arguments.trajectory, arguments.set)
     scene = load_scene(arguments.scene)
     cameras = make_trajectory(arguments.trajectory, scene.cameras, arguments.frames, **path_options)
+    seen = measure_seen(cameras, scene.cameras)
+    if bool(seen.outside.any()):
+        print(f"warning: {describe_seen(seen)}", file=sys.stderr)
     model = open_model(arguments)
     head = None if arguments.depth is None else DepthHead.load(arguments.depth, model)
     began = time.perf_counter()
@@ -115,8 +121,9 @@ def _write_array(path: Path, depth: Tensor) -> None:
 
 
 def _path_options(preset: str, settings: Sequence[str]) -> dict[str, Any]:
-    """`name=value` texts as the options of a preset. Raises `ValueError` for unknown names and wrong values."""
-    known, hints = preset_options(preset), get_type_hints(PRESETS[preset])
+    """`name=value` texts as the options of a path. Raises `ValueError` for unknown names and wrong values."""
+    known = preset_options(preset) | modifier_options()
+    hints = get_type_hints(make_trajectory) | get_type_hints(PRESETS[preset])
     options = {}
     for setting in settings:
         name, separator, text = setting.partition("=")
@@ -144,7 +151,7 @@ def _keys(text: str) -> str:
     if text.lstrip().startswith("["):
         return text
     try:
-        return Path(text).read_text(encoding="utf-8")
+        return Path(text).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(
             f"setting keyframes.keys must be a JSON list or a file of one, got {text!r} ({error})"

@@ -10,6 +10,7 @@ from typing import Any
 Json = dict[str, Any]
 
 _WIDGET_TYPES = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
+NOTE = "MarkdownNote"  # a node of the page only
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
 
 
@@ -31,12 +32,19 @@ def is_widget(definition: list[Any]) -> bool:
     return isinstance(definition[0], list) or definition[0] in _WIDGET_TYPES
 
 
-def _widget_values(node: Json, definitions: Mapping[str, list[Any]]) -> Json:
-    values, inputs = iter(node.get("widgets_values") or []), {}
-    for name, definition in definitions.items():
+def _widget_values(node: Json, required: Mapping[str, list[Any]], optional: Mapping[str, list[Any]]) -> Json:
+    """Stored values by name; a workflow from before an optional widget was added has none for it."""
+    stored, inputs = node.get("widgets_values") or [], {}
+    values = iter(stored)
+    for name, definition in {**required, **optional}.items():
         if not is_widget(definition):
             continue
-        inputs[name] = next(values)
+        try:
+            inputs[name] = next(values)
+        except StopIteration:
+            if name in optional:
+                break
+            raise ValueError(f"node {node['id']} ({node['type']}) stores no value for {name}: {stored}") from None
         if len(definition) > 1 and definition[1].get("control_after_generate"):
             next(values)
     left = list(values)
@@ -60,9 +68,10 @@ def to_api(workflow: Json, object_info: Mapping[str, Json]) -> dict[str, Json]:
     sources = {link[0]: [str(link[1]), link[2]] for link in workflow["links"]}
     prompt = {}
     for node in workflow["nodes"]:
+        if node["type"] == NOTE:
+            continue
         groups = object_info[node["type"]]["input"]
-        definitions = {**groups.get("required", {}), **groups.get("optional", {})}
-        inputs = _widget_values(node, definitions)
+        inputs = _widget_values(node, groups.get("required", {}), groups.get("optional", {}))
         for socket in node["inputs"]:
             if socket.get("link") is not None:
                 inputs[socket["name"]] = sources[socket["link"]]

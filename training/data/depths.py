@@ -57,7 +57,7 @@ class DepthFolder:
 
     def __init__(self, config: DepthDataConfig) -> None:
         self.config, self.root = config, Path(config.root)
-        require(self.root.is_dir(), f"no such folder: {self.root}; data.videos.depth.root must hold depth")
+        require(self.root.is_dir(), f"no such folder of depth: {self.root}; docs/data.md says what it must hold")
 
     def read(self, video: PosedVideo, indices: Sequence[int], size: int) -> Tensor:
         """Depth [n, size, size] of frames of a video, straightened and cropped as their pictures are.

@@ -27,7 +27,7 @@ from torch import Tensor
 from scenetok_core.autoencoders import LatentSpec
 from scenetok_core.checkpoints import write_tensors
 from scenetok_core.configs import from_dict, to_dict
-from scenetok_core.files import replacing
+from scenetok_core.files import write_text
 from scenetok_core.types import Cameras, Views
 
 FORMAT = "scenetok-latents-1"
@@ -67,8 +67,7 @@ class Manifest:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write `manifest.json`; it appears whole or not at all."""
-    with replacing(folder / MANIFEST) as partial:
-        partial.write_text(json.dumps(to_dict(manifest), indent=1) + "\n", encoding="utf-8")
+    write_text(folder / MANIFEST, json.dumps(to_dict(manifest), indent=1) + "\n")
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -1,0 +1,95 @@
+"""Keys of a camera path written as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from ..framing import look_at, with_fov
+from ..types import Cameras
+from .rig import Rig, start_rig
+from .through import join_keys
+
+_ENTRY_KEYS = {
+    "view": {"view", "fov"},
+    "c2w": {"c2w", "fov"},
+    "position": {"position", "look_at", "fov"},
+}
+_ENTRY_FORMS = (
+    '{"view": 0}, {"c2w": 4 x 4} or {"position": [x, y, z], "look_at": [x, y, z]}, each with an optional "fov"'
+)
+
+
+def keyframes_from_json(text: str, like: Cameras) -> Cameras:
+    """Read keys from a JSON list.
+
+    An entry is `{"view": i}` (input camera i), `{"c2w": 4 x 4}` (OpenCV camera-to-world) or `{"position": [x, y, z],
+    "look_at": [x, y, z]}`, in the inputs' scene units. Each may have `"fov"`, the vertical field of view in degrees of
+    a whole picture of `like.size`, before a model crops it to its square; without it the intrinsics are those of the
+    input view, or of the middle one.
+
+    Args:
+        text: the JSON text.
+        like: the input cameras of one scene.
+
+    Returns:
+        One camera per entry, with the `size` and `unit` of `like`.
+
+    Raises:
+        ValueError: not a JSON list, an empty one, or a broken entry, which is named by its number.
+    """
+    try:
+        entries = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"keyframes are not valid JSON ({error}); expected a list of {_ENTRY_FORMS}") from error
+    if not isinstance(entries, list) or not entries:
+        raise ValueError(f"keyframes must be a non-empty JSON list of {_ENTRY_FORMS}, got {text.strip()[:60]}")
+    rig = start_rig(like, None, None)
+    keys = []
+    for number, entry in enumerate(entries):
+        try:
+            keys.append(_read_key(entry, rig))
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise ValueError(f"keyframe {number}: {error}") from error
+    return join_keys(keys).to(like.c2w.device)
+
+
+def _read_key(entry: object, rig: Rig) -> Cameras:
+    kind = next((name for name in _ENTRY_KEYS if isinstance(entry, Mapping) and name in entry), None)
+    if not isinstance(entry, Mapping) or kind is None:
+        raise ValueError(f"expected {_ENTRY_FORMS}, got {json.dumps(entry)[:80]}")
+    unknown, required = set(entry) - _ENTRY_KEYS[kind], _ENTRY_KEYS[kind] - {"fov"}
+    if unknown or required - set(entry):
+        raise ValueError(f"needs {sorted(required)} and may have 'fov', got {sorted(entry)}")
+    if kind == "view":
+        key = _input_view(entry["view"], rig.cameras)
+    elif kind == "c2w":
+        key = rig.cameras[[rig.reference]].replace(c2w=_numbers("c2w", entry["c2w"], (4, 4))[None])
+    else:
+        position, target = (_numbers(name, entry[name], (3,)) for name in ("position", "look_at"))
+        if torch.equal(position, target):
+            raise ValueError(f"position and look_at are the same point {position.tolist()}; they give no direction")
+        key = rig.path(position, look_at(position, target, rig.up, rig.rotation))
+    return key if "fov" not in entry else key.replace(K=_with_fov(key.K, entry["fov"]))
+
+
+def _input_view(index: object, cameras: Cameras) -> Cameras:
+    if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(cameras):
+        raise ValueError(f"view must be a whole number between 0 and {len(cameras) - 1}, got {index!r}")
+    return cameras[[index]]
+
+
+def _numbers(name: str, value: object, shape: tuple[int, ...]) -> Tensor:
+    tensor = torch.tensor(value, dtype=torch.float64)
+    if tuple(tensor.shape) != shape:
+        raise ValueError(f"{name} must hold {' x '.join(map(str, shape))} numbers, got shape {list(tensor.shape)}")
+    return tensor
+
+
+def _with_fov(K: Tensor, fov: object) -> Tensor:
+    if isinstance(fov, bool) or not isinstance(fov, (int, float)):
+        raise ValueError(f"fov must be a vertical angle between 0 and 180 degrees, got {fov!r}")
+    return with_fov(K, fov)

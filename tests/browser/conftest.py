@@ -1,0 +1,77 @@
+"""The page in both of its modes: the engine's own front end, and the newest one with Nodes 2.0."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests import small
+from tests.browser.page import BrowserMissingError, ComfyPage, chromium
+from tests.conftest import PACK, PACK_NAME
+from tests.engine import ComfyServer
+
+NEWEST = Path(os.environ.get("SCENETOK_FRONTEND", PACK / ".venv" / "frontend")) / "comfyui_frontend_package" / "static"
+
+
+@dataclass(frozen=True)
+class Mode:
+    """A front end and how it draws nodes."""
+
+    name: str
+    arguments: tuple[str, ...]  # of the server
+    nodes_2: bool
+
+
+MODES = (
+    Mode("classic", (), False),
+    Mode("nodes2", ("--front-end-root", str(NEWEST)), True),
+)
+
+
+@pytest.fixture(scope="session", params=MODES, ids=lambda mode: mode.name)
+def mode(request):
+    if request.param.nodes_2 and not NEWEST.is_dir():
+        pytest.fail(f"no newest front end in {NEWEST}: run `make test-browser`, which installs it")
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def browser():
+    try:
+        with chromium() as opened:
+            yield opened
+    except BrowserMissingError as missing:
+        pytest.fail(str(missing))
+
+
+def _settings(mode):
+    return {"Comfy.VueNodes.Enabled": mode.nodes_2}
+
+
+def _pages(browser, engine, mode, base, packs, name):
+    server = ComfyServer(engine, base, packs, ("--cpu", *mode.arguments))
+    if packs:
+        models = server.folder("models", PACK_NAME)
+        small.checkpoint(models)
+        small.generator_checkpoint(models)
+    with server:
+        page = browser.new_page(viewport={"width": 1600, "height": 900})
+        yield ComfyPage.open(page, server.url, name, _settings(mode))
+        page.close()
+
+
+@pytest.fixture(scope="session")
+def page(browser, engine, mode, tmp_path_factory):
+    """The page with this pack; open for the whole session."""
+    yield from _pages(browser, engine, mode, tmp_path_factory.mktemp("pack"), {PACK_NAME: PACK}, mode.name)
+
+
+@pytest.fixture(scope="session")
+def stock_errors(browser, engine, mode, tmp_path_factory):
+    """What a page without this pack prints while it opens and shows an empty graph."""
+    pages = _pages(browser, engine, mode, tmp_path_factory.mktemp("stock"), {}, f"{mode.name}_stock")
+    for opened in pages:
+        opened.page.wait_for_timeout(3000)
+        found = set(opened.errors)
+    return found

@@ -1,0 +1,143 @@
+"""A ComfyUI page in headless Chromium: opening it, graphs, prompts, and the errors it prints."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import ConsoleMessage, Page, Route, sync_playwright
+
+Json = dict[str, Any]
+
+SCREENSHOTS = Path(__file__).resolve().parents[2] / "output" / "browser"
+_FLAGS = [
+    "--no-sandbox",
+    "--no-first-run",
+    "--disable-quic",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--use-angle=swiftshader",  # WebGL without a graphics card
+    "--enable-unsafe-swiftshader",
+]
+_READY = """() => window.app?.graph && window.app?.extensionManager
+    && window.LiteGraph?.registered_node_types?.KSampler"""
+_SETTINGS = {
+    "Comfy.TutorialCompleted": True,  # a fresh profile opens the template browser
+    "Comfy.InstalledVersion": "99.0.0",  # and tells what is new
+    "LiteGraph.Canvas.MinFontSizeForLOD": 0,  # small titles vanish
+}
+_DROP = """text => {
+    const data = new DataTransfer();
+    data.items.add(new File([text], "workflow.json", { type: "application/json" }));
+    return data;
+}"""
+_QUEUE = """() => new Promise(resolve => {
+    for (const kind of ["execution_success", "execution_error", "execution_interrupted"])
+        app.api.addEventListener(kind, event => resolve([kind, JSON.stringify(event.detail)]), { once: true });
+    app.extensionManager.command.execute("Comfy.QueuePrompt");
+})"""
+_CHANGING = re.compile(r"127\.0\.0\.1:\d+|[-.][\w-]{8}\.(?=js|css)|:\d+:\d+")  # ports, hashes of builds, positions
+
+
+class BrowserMissingError(RuntimeError):
+    """No Chromium on this machine; the message says what to install."""
+
+
+def find_chromium() -> str:
+    """The browser: `CHROMIUM`, else the one on the path.
+
+    Raises:
+        BrowserMissingError: there is none.
+    """
+    named = os.environ.get("CHROMIUM")
+    found = named or shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
+        raise BrowserMissingError("no Chromium: install it (Debian: apt install chromium) or set CHROMIUM to its path")
+    return found
+
+
+@dataclass
+class ComfyPage:
+    """A page of a running server."""
+
+    page: Page
+    url: str
+    name: str  # of its screenshots
+    errors: list[str] = field(default_factory=list)  # on the console and uncaught, without what changes between runs
+
+    @classmethod
+    def open(cls, page: Page, url: str, name: str, settings: Json) -> ComfyPage:
+        """Load the page and wait until nodes are known; only the server is reached."""
+        opened = cls(page, url, name)
+        page.on("pageerror", lambda error: opened.note(f"uncaught: {error}"))
+        page.on("console", opened.hear)
+        page.route("**/*", lambda route: opened.guard(route))
+        page.request.post(f"{url}/api/settings", data={**_SETTINGS, **settings})
+        page.goto(url, wait_until="domcontentloaded")
+        page.wait_for_function(_READY, timeout=120_000)
+        return opened
+
+    def hear(self, message: ConsoleMessage) -> None:
+        """Remember what the console shows in red."""
+        if message.type == "error":
+            self.note(message.text)
+
+    def note(self, text: str) -> None:
+        """Remember an error."""
+        self.errors.append(_CHANGING.sub("", text.splitlines()[0])[:200])
+
+    def guard(self, route: Route) -> None:
+        """Let requests to the server pass, and no others."""
+        if route.request.url.startswith((self.url, self.url.replace("http", "ws", 1), "data:", "blob:")):
+            route.continue_()
+        else:
+            route.abort()
+
+    def drop(self, workflow: Json) -> None:
+        """Drop a workflow's file on the canvas, as a person would."""
+        data = self.page.evaluate_handle(_DROP, json.dumps(workflow))
+        self.page.dispatch_event("#graph-canvas", "drop", {"dataTransfer": data})
+        self.page.wait_for_function("count => app.graph.nodes.length === count", arg=len(workflow["nodes"]))
+        self.page.wait_for_timeout(500)
+
+    def prompt(self) -> Json:
+        """The API prompt that the page would send now."""
+        return self.page.evaluate("async () => (await app.graphToPrompt()).output")
+
+    def queue(self) -> tuple[str, str]:
+        """Press Run and wait: how it ended, and the details as JSON."""
+        kind, detail = self.page.evaluate(_QUEUE)
+        return kind, detail
+
+    def screenshot(self, name: str, fit: bool = True) -> Path:
+        """Save a picture of the page; `fit`: show all nodes."""
+        if fit:
+            self.page.evaluate("() => app.extensionManager.command.execute('Comfy.Canvas.FitView')")
+            self.page.wait_for_timeout(1200)
+        path = SCREENSHOTS / f"{self.name}_{name}.png"
+        self.page.screenshot(path=path)
+        return path
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """A running browser.
+
+    Raises:
+        BrowserMissingError: there is none on this machine.
+    """
+    executable = find_chromium()
+    with sync_playwright() as engine:
+        browser = engine.chromium.launch(executable_path=executable, args=_FLAGS)
+        try:
+            yield browser
+        finally:
+            browser.close()
