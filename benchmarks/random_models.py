@@ -35,11 +35,14 @@ def random_weights(shapes: Mapping[str, Sequence[int]], seed: int = 0) -> dict[s
 
 def _weights(config: SceneTokConfig | SceneGenConfig) -> dict[str, Tensor]:
     with torch.device("meta"):
-        return random_weights({name: tensor.shape for name, tensor in build_networks(config).state_dict().items()})
+        shapes = {name: tensor.shape for name, tensor in build_networks(config).state_dict().items()}
+    return random_weights(shapes)
 
 
 def random_autoencoder(name: str, dtype: torch.dtype, device: torch.device | str) -> Autoencoder:
-    """An autoencoder that a released configuration names."""
+    """An autoencoder that a configuration names."""
+    if name not in _SHAPES:
+        return build_autoencoder(name)  # has no weights
     weights = random_weights(_SHAPES[name]())
     return build_autoencoder(name, {key: tensor.to(device) for key, tensor in weights.items()}, dtype)
 

@@ -17,7 +17,7 @@ from ..scenetok_core import DepthHead, SceneTok
 from ..scenetok_core.generation import SceneGenerator
 from ..scenetok_core.nn.attention import Attend, attend, use_attention
 from ..scenetok_core.nn.blocks import compile_blocks
-from ..scenetok_core.placement import free_memory, stay
+from ..scenetok_core.placement import Exhaustion, free_memory, stay
 from .folders import weight_folders
 
 DTYPES = {"auto": None, "bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -65,8 +65,14 @@ def managed(pipeline: P, device: torch.device, offload: torch.device) -> P:
         kept = patchers[network].model_size() + management.minimum_inference_memory()
         return management.get_total_memory(device) - kept
 
+    def relieve(told: str) -> None:
+        _log.warning(told)
+        management.soft_empty_cache()
+
     placed = replace(pipeline, place=place)
-    return replace(placed, room=room) if isinstance(placed, SceneTok) else placed
+    if not isinstance(placed, SceneTok):
+        return placed
+    return replace(placed, room=room, exhaustion=Exhaustion((management.OOM_EXCEPTION,), relieve))
 
 
 def load_managed_head(path: Path, model: SceneTok) -> DepthHead:

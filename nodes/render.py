@@ -8,7 +8,7 @@ import torch
 from comfy_api.latest import io
 
 from ..scenetok_core import SceneTok
-from ..scenetok_core.configs import TemporalTiles
+from ..scenetok_core.configs import QUALITIES, TemporalTiles
 from ..scenetok_core.uncertainty import as_mask, heat_map, render_uncertainty
 from .sockets import (
     LARGEST_FIRST_SEED,
@@ -30,6 +30,8 @@ from .sockets import (
     video_of,
 )
 
+_MOST_VIEWS = 4096
+
 
 def _scene_inputs() -> list[Any]:
     """The model and the scene that it renders."""
@@ -37,6 +39,21 @@ def _scene_inputs() -> list[Any]:
         ModelSocket.Input("model", tooltip="From Load SceneTok: the model that encoded the tokens."),
         SceneTokensSocket.Input("tokens", tooltip="The scene, from Encode Views or Load Scene Tokens."),
     ]
+
+
+def _views_per_pass_input() -> Any:
+    return io.Int.Input(
+        "views_per_pass",
+        default=0,
+        min=0,
+        max=_MOST_VIEWS,
+        optional=True,
+        tooltip=f"Frames that are made together (0 to {_MOST_VIEWS}), in whole groups of frames of the model. If they "
+        "do not fit into memory, half of them are tried.\n- 0: the model's own window\n- fewer: less memory; each "
+        "frame sees fewer of its neighbours, so the pictures change\n- more: several windows at once, where the "
+        "model's windows are independent; same pictures",
+        **known(io.Int.Input, advanced=True),
+    )
 
 
 class RenderTrajectory(io.ComfyNode):
@@ -49,8 +66,10 @@ class RenderTrajectory(io.ComfyNode):
             node_id="SceneTok_RenderTrajectory",
             display_name="Render Trajectory",
             category="SceneTok/render",
-            description="Renders what every camera of a path sees of the scene. Any number of cameras: models whose "
-            "latents span several frames render on to a whole group at the path's end, and the surplus is dropped.",
+            description="Renders what every camera of a path sees of the scene. Any number of cameras: frames are "
+            "made window by window and leave the graphics card as they are made; models whose latents span several "
+            "frames render on to a whole group at the path's end, and the surplus is dropped. Pictures are the model's "
+            "square: of wider cameras the middle is rendered. Of a list of scenes, one is rendered after the other.",
             inputs=[
                 *_scene_inputs(),
                 SceneCamerasSocket.Input(
@@ -78,9 +97,22 @@ class RenderTrajectory(io.ComfyNode):
                     "where memory allows",
                     **known(io.Combo.Input, advanced=True),
                 ),
+                io.Combo.Input(
+                    "quality",
+                    options=list(QUALITIES),
+                    default="normal",
+                    optional=True,
+                    tooltip="How much work a frame is. `steps` above 0 and a `solver` other than model prevail.\n"
+                    "- draft: one step, the mean of all likely pictures; fast, smooth\n- normal: the model's own steps "
+                    "and solver\n- best: four times the steps with solver ab2; closer to the exact sample, at four "
+                    "times the time",
+                ),
+                _views_per_pass_input(),
             ],
             outputs=[
-                io.Image.Output(display_name="images", tooltip="The frames as a batch, one per camera; values 0 to 1."),
+                io.Image.Output(
+                    display_name="images", tooltip="The frames as a batch, one per camera, square; values 0 to 1."
+                ),
                 io.Video.Output(display_name="video", tooltip="The same frames as a video, for Save Video."),
             ],
             **known(io.Schema, search_aliases=["novel view", "fly-through", "decode scene"]),
@@ -98,16 +130,20 @@ class RenderTrajectory(io.ComfyNode):
         fps: float,
         solver: str = MODEL_SOLVER,
         temporal_tiles: TemporalTiles = "auto",
+        quality: str = "normal",
+        views_per_pass: int = 0,
     ) -> io.NodeOutput:
         """Render on the compute device; cancellable within a step."""
         scene, path = read_tokens(tokens), read_cameras(cameras)
         frames = model.render(
             scene,
             path,
+            quality=quality,
             steps=steps or None,
             guidance=guidance or None,
             solver=read_solver(solver),
             temporal_tiles=temporal_tiles,
+            views_per_pass=views_per_pass,
             generator=torch.Generator().manual_seed(seed),
             progress=NodeProgress(),
         )
@@ -142,6 +178,7 @@ class RenderUncertainty(io.ComfyNode):
                     step=0.01,
                     tooltip="Standard deviation of the brightness (0.001 to 1) that is shown brightest.",
                 ),
+                _views_per_pass_input(),
             ],
             outputs=[
                 io.Image.Output(display_name="uncertainty", tooltip="Heat map of every frame, from dark to bright."),
@@ -162,6 +199,7 @@ class RenderUncertainty(io.ComfyNode):
         guidance: float,
         seed: int,
         white: float,
+        views_per_pass: int = 0,
     ) -> io.NodeOutput:
         """Render the samples on the compute device; cancellable within a step."""
         scene, path = read_tokens(tokens), read_cameras(cameras)
@@ -172,6 +210,7 @@ class RenderUncertainty(io.ComfyNode):
             samples,
             steps=steps or None,
             guidance=guidance or None,
+            views_per_pass=views_per_pass,
             seed=seed,
             progress=NodeProgress(),
         )

@@ -159,6 +159,38 @@ class SamplingConfig:
 
 
 @dataclass(frozen=True)
+class Quality:
+    """What a quality asks of the sampling; None leaves what the model says."""
+
+    steps: int | None = None
+    times: int = 1  # the model's steps, so many times
+    solver: SolverName | None = None
+
+
+QUALITIES: Mapping[str, Quality] = types.MappingProxyType(
+    {
+        "draft": Quality(steps=1),  # the posterior mean
+        "normal": Quality(),
+        "best": Quality(times=4, solver="ab2"),  # docs/solvers.md
+    }
+)
+
+
+def at_quality(sampling: SamplingConfig, quality: str, **asked: Any) -> SamplingConfig:
+    """A model's sampling at a quality; settings that are `asked` for, those that are not None, prevail.
+
+    Raises:
+        ValueError: an unknown quality, or settings that cannot work.
+    """
+    require(quality in QUALITIES, f"unknown quality {quality!r}; choose one of {', '.join(QUALITIES)}")
+    chosen = QUALITIES[quality]
+    wanted: dict[str, Any] = {"steps": chosen.steps or chosen.times * sampling.steps}
+    wanted |= {"solver": chosen.solver or sampling.solver}
+    wanted |= {name: value for name, value in asked.items() if value is not None}
+    return dataclasses.replace(sampling, **wanted, uncertainty=min(sampling.uncertainty, wanted["steps"]))
+
+
+@dataclass(frozen=True)
 class SceneTokConfig:
     """A whole SceneTok model: autoencoders, networks, sampling defaults and the quirks of its training."""
 

@@ -192,6 +192,7 @@ class DepthHead:
         shift: float | None = None,
         solver: str | None = None,
         temporal_tiles: TemporalTiles = "auto",
+        views_per_pass: int = 0,
         generator: torch.Generator | None = None,
         progress: Progress | None = None,
     ) -> Tensor:
@@ -204,6 +205,7 @@ class DepthHead:
             shift: timestep shift of the schedule. None: the model's default.
             solver: as for `SceneTok.render`.
             temporal_tiles: as for `SceneTok.render`.
+            views_per_pass: as for `SceneTok.render`.
             generator: CPU generator of the noise; None is one with seed 0.
             progress: called after every step with a preview of the pictures of depth; may raise to cancel.
 
@@ -221,6 +223,7 @@ class DepthHead:
             shift=shift,
             solver=solver,
             temporal_tiles=temporal_tiles,
+            views_per_pass=views_per_pass,
             generator=generator,
             progress=progress,
         )
@@ -233,6 +236,7 @@ class DepthHead:
         samples: int = 4,
         *,
         steps: int | None = None,
+        views_per_pass: int = 0,
         seed: int = 0,
         progress: Progress | None = None,
     ) -> tuple[Tensor, Tensor]:
@@ -243,6 +247,7 @@ class DepthHead:
             cameras: T cameras, as for `render`.
             samples: renderings, at least 2.
             steps: sampling steps of each; None: the scene model's default. With 1 all are near the posterior mean.
+            views_per_pass: as for `SceneTok.render`.
             seed: of the first rendering; the others count up from it.
             progress: called after every step of every rendering; may raise to cancel.
 
@@ -255,7 +260,9 @@ class DepthHead:
         steps = self.model.config.sampling.steps if steps is None else steps
 
         def render(generator: torch.Generator, report: Progress | None) -> Tensor:
-            return self.render(scene, cameras, steps=steps, generator=generator, progress=report)
+            return self.render(
+                scene, cameras, steps=steps, views_per_pass=views_per_pass, generator=generator, progress=report
+            )
 
         mean, variance = spread_of_samples(render, samples, seed, progress)
         return mean, variance.sqrt()

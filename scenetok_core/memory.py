@@ -27,20 +27,22 @@ def compressor_bytes(config: CompressorConfig, views: int, itemsize: int) -> int
     return _COMPRESSOR * rows * config.hidden * itemsize + views * _map_bytes(config)
 
 
-def decoder_bytes(config: DecoderConfig, tokens: int, latents: int, window: int, *, guided: bool, itemsize: int) -> int:
-    """Bytes to sample target latents.
+def decoder_bytes(
+    config: DecoderConfig, tokens: int, window: int, *, windows: int = 1, guided: bool, itemsize: int
+) -> int:
+    """Bytes to sample target latents, whatever the length of the path.
 
     Args:
         config: sizes of the decoder.
         tokens: scene tokens.
-        latents: of the whole path.
         window: latents that the decoder sees at once.
+        windows: that are sampled together, as a batch.
         guided: with classifier-free guidance; counted as one pass of twice the batch.
         itemsize: bytes of one of the decoder's numbers.
     """
-    cells, passes = _cells(config), 1 + guided
-    block = _DECODER * min(window, latents) * cells * config.hidden
-    keys_values = 2 * config.depth * tokens * config.hidden
+    cells, passes, latents = _cells(config), 1 + guided, window * windows
+    block = _DECODER * latents * cells * config.hidden
+    keys_values = 2 * config.depth * tokens * config.hidden * (windows if guided else 1)
     states = _LATENT_COPIES * config.latent_channels * cells * config.patch**2 * _EXACT
     kept = latents * (states + config.frames_per_latent * _map_bytes(config))
     return passes * (block + keys_values) * itemsize + kept

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -13,17 +12,17 @@ from torch import Tensor, nn
 from .autoencoders import Autoencoder
 from .camera import fit_cameras, fit_views, ray_features, scale_focal, scene_scale, to_scene_frame
 from .checkpoints import load_checkpoint, load_networks
-from .configs import SceneTokConfig, TemporalTiles
-from .memory import compressor_bytes, decoder_bytes
-from .models.networks import Networks, sample_latents
-from .placement import Place, Room, decode_latents, encode_frames, free_memory, stay, without_seams
+from .configs import SceneTokConfig, TemporalTiles, at_quality
+from .frames import FrameWriter
+from .memory import compressor_bytes
+from .models.networks import Networks
+from .passes import Pass, PathNoise, PathSampler
+from .placement import Exhaustion, Place, Room, Stages, encode_frames, fits_whole, free_memory, stay
 from .published import load_autoencoder
-from .sampling import Preview, Progress, Schedule, make_schedule
+from .sampling import Progress, Schedule, check_solver
 from .selection import middle_view, select_views, sharpness
 from .types import Cameras, SceneTokens, Views
 from .weights import default_dtype
-
-_PREVIEW_FRAMES = 9
 
 
 @dataclass
@@ -31,7 +30,8 @@ class SceneTok:
     """A loaded model. `encode` and `render` leave the caller's tensors and the global random state alone.
 
     Before each stage `place` is told the network that will run and the bytes it needs beside its weights, so that no
-    other network has to be on the device; `room` tells how much a network could have.
+    other network has to be on the device; `room` tells how much a network could have, `exhaustion` what happens when
+    there was too little.
     """
 
     config: SceneTokConfig
@@ -41,6 +41,7 @@ class SceneTok:
     hash: str
     place: Place = stay
     room: Room = free_memory
+    exhaustion: Exhaustion = field(default_factory=Exhaustion)
 
     @classmethod
     def load(
@@ -174,22 +175,11 @@ class SceneTok:
         side = side or self.config.compressor.ray_map
         return ray_features(cameras.c2w[None], scale_focal(cameras.K, focal)[None], (side, side))
 
-    def schedule(
-        self, frames: int, *, steps: int | None = None, shift: float | None = None, window: int | None = None
-    ) -> Schedule:
-        """The noise schedule for a path of `frames` cameras; None takes the model's defaults."""
-        defaults, spec = self.config.sampling, self.target_autoencoder.spec
-        steps = defaults.steps if steps is None else steps
-        return make_schedule(
-            defaults.schedule,
-            horizon=spec.groups(frames) * spec.group_latents,
-            steps=steps,
-            window=defaults.window if window is None else window,
-            clean_targets=defaults.clean_targets,
-            shift=defaults.shift if shift is None else shift,
-            uncertainty=min(defaults.uncertainty, steps),
-            group=spec.group_latents,
-        )
+    def schedule(self, frames: int, *, steps: int | None = None) -> Schedule:
+        """The noise schedule for a path of `frames` cameras; None takes the model's steps."""
+        sampling, spec = at_quality(self.config.sampling, "normal", steps=steps), self.target_autoencoder.spec
+        latents = spec.groups(frames) * spec.group_latents
+        return Pass.of(sampling, spec, latents).schedule(sampling, latents)
 
     @torch.no_grad()
     def render(
@@ -197,87 +187,99 @@ class SceneTok:
         scene: SceneTokens,
         cameras: Cameras,
         *,
+        quality: str = "normal",
         steps: int | None = None,
         guidance: float | None = None,
         shift: float | None = None,
         solver: str | None = None,
         temporal_tiles: TemporalTiles = "auto",
+        views_per_pass: int = 0,
         generator: torch.Generator | None = None,
         progress: Progress | None = None,
     ) -> Tensor:
-        """Render a camera path, given in the coordinates of the encoded cameras.
+        """Render a camera path of any length, given in the coordinates of the encoded cameras.
+
+        Windows of frames are sampled, decoded and moved to main memory one after the other, so that what is needed
+        beside the frames does not grow with the path. When the device's memory runs out, the rendering goes on once
+        with half of a pass (see `exhaustion`).
 
         Args:
             scene: tokens made by this model.
             cameras: T cameras; their pictures are cropped to the model's square.
-            steps: sampling steps per window; 1 gives the posterior mean. None: the model's default.
+            quality: a key of `configs.QUALITIES`; "normal" is the model's own sampling.
+            steps: sampling steps per window; 1 gives the posterior mean. None: as `quality` says.
             guidance: classifier-free guidance, 1 is off. None: the model's default.
             shift: timestep shift of the schedule. None: the model's default.
-            solver: "euler" or "ab2" (`sampling.denoise`). None: the model's default.
+            solver: "euler" or "ab2" (`sampling.denoise_windows`). None: as `quality` says.
             temporal_tiles: "on" decodes a long video in pieces that overlap, as published, where the autoencoder does
                 that (VideoDCAE: 32 frames); "off" in one piece, without seams, for memory in proportion to its length;
-                "auto" is off where there is room.
+                "auto" is off where there is room and `views_per_pass` allows it.
+            views_per_pass: frames that are sampled and decoded together, rounded down to whole groups of frames; 0 is
+                the model's own window. More than a window: several windows at once where they know nothing of each
+                other (no clean targets), with the same frames to rounding; else it changes nothing. Less than a
+                window: shorter windows and tiles, whose frames are others, as each sees fewer of its neighbours.
             generator: CPU generator of the noise, so that results do not depend on the device; None is one with seed 0.
-            progress: called after every step with a preview of up to nine frames; may raise to cancel.
+            progress: called after every step of a window with a preview of up to nine frames, finished ones and those
+                in the works; may raise to cancel.
 
         Returns:
-            Frames [T, 3, H, W] in [0, 1], float32 on the CPU.
+            Frames [T, 3, H, W] in [0, 1], float32 on the CPU, channels last in memory.
 
         Raises:
             ValueError: tokens of another model, or impossible sampling settings.
+            torch.cuda.OutOfMemoryError: half of a pass does not fit, either.
         """
         self.check_scene(scene)
-        frames, spec, decoder = len(cameras), self.target_autoencoder.spec, self.networks.denoiser
-        guidance = self.config.sampling.guidance if guidance is None else guidance
-        schedule = self.schedule(frames, steps=steps, shift=shift)
-        surplus = spec.groups(frames) * spec.group_frames - frames
-        padded = fit_cameras(cameras, self._picture)[[*range(frames), *[frames - 1] * surplus]]
+        wanted = {"steps": steps, "guidance": guidance, "shift": shift, "solver": solver}
+        sampling = at_quality(self.config.sampling, quality, **wanted)
+        check_solver(sampling.solver)
+        if views_per_pass < 0:
+            raise ValueError(f"views_per_pass must be 0 (the model's own window) or more frames, got {views_per_pass}")
+        spec, place, cells = (
+            self.target_autoencoder.spec,
+            Stages(self.place),
+            self.config.image_size // self.target_autoencoder.spec.spatial,
+        )
+        latents, shape = spec.groups(len(cameras)) * spec.group_latents, (spec.channels, cells, cells)
+        writer = self._writer(len(cameras), (1, latents, *shape), place, temporal_tiles, views_per_pass)
+        sampler = PathSampler(
+            self.networks.denoiser,
+            scene.active[None],
+            self._path_rays(scene, cameras),
+            PathNoise(latents, shape, or_seeded(generator)),
+            sampling,
+            latents,
+            Pass.of(sampling, spec, latents, views_per_pass),
+            place,
+            self.exhaustion,
+            report=progress and (lambda done, total, works: progress(done, total, lambda: writer.preview(*works()))),
+        )
+        for finished in sampler.run():
+            writer.add(finished)
+        return writer.frames
+
+    def _path_rays(self, scene: SceneTokens, cameras: Cameras) -> Callable[[slice], Tensor]:
+        """Packed ray maps [n, t, 6, R, R] of latents of a path, which ends with copies of its last camera."""
+        spec, count = self.target_autoencoder.spec, len(cameras)
+        surplus = spec.groups(count) * spec.group_frames - count
+        padded = fit_cameras(cameras, self._picture)[[*range(count), *[count - 1] * surplus]]
         local = to_scene_frame(padded, scene.reference_c2w, scene.scene_scale)
-        rays = spec.pack(self._rays(local, self.config.target_focal, self.config.decoder.ray_map))
-        cells = self.config.image_size // spec.spatial
-        shape = (1, schedule.sigma.shape[1], spec.channels, cells, cells)
-        noise = torch.randn(shape, generator=or_seeded(generator))
-        needed = decoder_bytes(
-            decoder.config,
-            len(scene.active),
-            latents=shape[1],
-            window=self.config.sampling.window,
-            guided=guidance != 1.0,
-            itemsize=self._itemsize,
-        )
-        device = self.place(decoder, needed)
-        latents = sample_latents(
-            decoder,
-            scene.active[None].to(device),
-            rays.to(device),
-            noise.to(device),
-            schedule,
-            guidance=guidance,
-            solver=solver or self.config.sampling.solver,
-            progress=progress and self._with_frames(progress, needed),
-        )
-        autoencoder = self.target_autoencoder
-        if temporal_tiles != "on":
-            room: Room = self.room if temporal_tiles == "auto" else lambda network: sys.maxsize
-            autoencoder = without_seams(autoencoder, latents, room)
-        return decode_latents(autoencoder, latents, self.place)[0, :frames].float().cpu()
 
-    def _with_frames(self, progress: Progress, needed: int) -> Progress:
-        spec = self.target_autoencoder.spec
+        def rays(latents: slice) -> Tensor:
+            path = local[spec.frames(latents.start) : spec.frames(latents.stop)]
+            return spec.pack(self._rays(path, self.config.target_focal, self.config.decoder.ray_map))[0]
 
-        def report(done: int, total: int, latents: Preview | None) -> None:
-            def preview() -> Tensor:
-                assert latents is not None, "denoise always offers its clean estimate"
-                groups = latents()[0].unflatten(0, (-1, spec.group_latents))
-                count = min(len(groups), max(1, _PREVIEW_FRAMES // spec.group_frames))
-                spread = torch.linspace(0, len(groups) - 1, count).round().long()
-                shown = decode_latents(self.target_autoencoder, groups[spread], self.place)
-                self.place(self.networks.denoiser, needed)  # the next step needs it again
-                return shown.flatten(0, 1).float().cpu()
+        return rays
 
-            progress(done, total, preview)
-
-        return report
+    def _writer(
+        self, frames: int, latents: tuple[int, ...], place: Place, tiles: TemporalTiles, most: int
+    ) -> FrameWriter:
+        """`latents` is their shape [1, L, C, h, w]; `most` bounds the frames that are decoded together, 0 does not."""
+        tiled = self.target_autoencoder.bounded(most) if most else self.target_autoencoder
+        free = tiles == "auto" and not 0 < most < frames
+        whole = tiles == "off" or (free and fits_whole(tiled, latents, self.room))
+        pictures = torch.empty(frames, 3, *self._picture, memory_format=torch.channels_last)
+        return FrameWriter(tiled, pictures, latents[1], place, self.exhaustion, whole=whole)
 
     def check_scene(self, scene: SceneTokens) -> None:
         """Raise `ValueError` unless `scene` holds tokens of this model."""

@@ -25,6 +25,7 @@ def render_uncertainty(
     *,
     steps: int | None = None,
     guidance: float | None = None,
+    views_per_pass: int = 0,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> tuple[Tensor, Tensor]:
@@ -37,6 +38,7 @@ def render_uncertainty(
         samples: renderings, at least 2.
         steps: sampling steps of each; None: the model's default. With 1 all samples are near the posterior mean.
         guidance: classifier-free guidance; None: the model's default.
+        views_per_pass: as for `SceneTok.render`.
         seed: of the first rendering; the others count up from it.
         progress: called after every step of every rendering; may raise to cancel.
 
@@ -49,7 +51,15 @@ def render_uncertainty(
     """
 
     def render(generator: torch.Generator, report: Progress | None) -> Tensor:
-        return model.render(scene, cameras, steps=steps, guidance=guidance, generator=generator, progress=report)
+        return model.render(
+            scene,
+            cameras,
+            steps=steps,
+            guidance=guidance,
+            views_per_pass=views_per_pass,
+            generator=generator,
+            progress=report,
+        )
 
     mean, variance = spread_of_samples(render, samples, seed, progress)
     return mean, variance.mean(1).sqrt()
@@ -64,7 +74,8 @@ def spread_of_samples(
     """Mean and variance of what `render` makes of the noise of several seeds, value by value.
 
     Args:
-        render: one sample, any shape, from a CPU generator; it reports its steps to the callback.
+        render: one fresh sample, any shape, from a CPU generator; it reports its steps to the callback. Its memory is
+            used again: beside one sample, only mean and variance are held.
         samples: at least 2.
         seed: of the first sample; the others count up from it.
         progress: called after every step of every sample.
@@ -74,14 +85,17 @@ def spread_of_samples(
     """
     if samples < 2:
         raise ValueError(f"uncertainty needs at least 2 samples, got {samples}")
-    mean, squares = torch.zeros(()), torch.zeros(())
+    mean = squares = torch.zeros(())
     for index in range(samples):
         generator = torch.Generator().manual_seed(seed + index)
-        values = render(generator, progress and _part(progress, index, samples))
-        change = values - mean
-        mean = mean + change / (index + 1)
-        squares = squares + change * (values - mean)
-    return mean, squares / (samples - 1)
+        change = render(generator, progress and _part(progress, index, samples))
+        if index == 0:
+            mean, squares = change, torch.zeros_like(change)
+            continue
+        change -= mean
+        mean.add_(change, alpha=1 / (index + 1))
+        squares.addcmul_(change, change, value=index / (index + 1))
+    return mean, squares.div_(samples - 1)
 
 
 def _part(progress: Progress, index: int, parts: int) -> Callable[[int, int, Preview | None], None]:

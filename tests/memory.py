@@ -19,6 +19,11 @@ class PeakMemory(TorchDispatchMode):
         self._weights = {key(tensor) for m in modules for tensor in (*m.parameters(), *m.buffers())}
         self._live = {}
 
+    @property
+    def held(self):
+        """Bytes of those tensors that are still alive."""
+        return self._now
+
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         out = function(*args, **(kwargs or {}))
         for tensor in tree_leaves(out):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import reference, run
+from benchmarks import long_paths, qualities, reference, run
 from benchmarks.random_models import random_weights
 from scenetok_core.autoencoders.vavae import VaVae, VaVaeConfig
 from scenetok_core.autoencoders.vavae import published_shapes as vavae_shapes
@@ -18,7 +18,9 @@ from scenetok_core.models.decoder import Decoder
 from scenetok_core.models.networks import sample_latents
 from scenetok_core.models.scenegen import SceneGen, sample_tokens
 from scenetok_core.nn.rope import AxialRope
+from scenetok_core.pipeline import SceneTok
 from scenetok_core.sampling import make_schedule
+from tests import small
 
 SIDE, RAYS, WINDOW = 2, 4, 3
 SMALL_VIDEODC = VideoDcConfig(
@@ -172,3 +174,31 @@ def test_cards_need_a_gpu(capsys):
     with pytest.raises(SystemExit):
         run.main(["--cards", "8", "--device", "cpu"])
     assert "NVIDIA" in capsys.readouterr().err
+
+
+def test_long_paths_are_compared_and_take_less_memory_window_by_window(tmp_path, capsys):
+    options = ["--quick", "--frames", "4", "12", "--seconds", "0", "--device", "cpu"]
+    assert long_paths.main([*options, "--json", str(tmp_path / "rows.json")]) == 0
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [row["frames"] for row in rows] == [4] * 3 + [12] * 3
+    peaks = {(row["frames"], row["how"]): row["peak_mib"] for row in rows}
+    grown = {how: peaks[12, how] - peaks[4, how] for how in ("at once", "window by window")}
+    assert grown["window by window"] < grown["at once"] / 2
+    assert "| 12 | window by window |" in capsys.readouterr().out
+
+
+def test_frames_of_other_formulations_are_refused(monkeypatch):
+    plain = long_paths.at_once
+    monkeypatch.setattr(long_paths, "at_once", lambda *given: plain(*given) + 0.01)
+    with pytest.raises(ValueError, match=r"window by window: frames differ by 0\.01"):
+        long_paths.main(["--quick", "--frames", "4", "--device", "cpu"])
+
+
+def test_qualities_are_measured_against_truth_and_a_finer_solution(tmp_path):
+    model, views = SceneTok.load(small.checkpoint(tmp_path)), small.views()
+    lines = qualities.table(model, model.encode(views), views, seeds=2, reference_steps=24).splitlines()
+    figures = {line.split("|")[1].strip(): [float(x) for x in line.split("|")[2:-1]] for line in lines[2:]}
+    steps = model.config.sampling.steps
+    assert figures["best"][:3] == figures[f"{4 * steps} steps, ab2"][:3]
+    assert figures[f"{8 * steps} steps, ab2"][2] == 0, "that is the finer solution here"
+    assert figures["draft"][2] > figures["normal"][2] > figures["best"][2]

@@ -39,7 +39,7 @@ def test_only_the_network_of_a_stage_is_loaded(inside):
     assert {stage: [load["models"] for load in loads] for stage, loads in told["loads"].items()} == {
         "encode": [[["AutoencoderKL"]], [["Compressor"]]],
         "render": [[["Decoder"]], [["VideoDc"]]],
-        "previews": [[["Decoder"]], *[[["VideoDc"]], [["Decoder"]]] * steps, [["VideoDc"]]],
+        "previews": [*[[["Decoder"]], [["VideoDc"]]] * steps, [["VideoDc"]]],  # all frames are more than a preview
         "generate": [[["AutoencoderKL"]], *[[["SceneGen"]]] * 2],  # to prepare and to draw
         "depth": [[["Decoder"]], [["VideoDc"]]],
     }

@@ -10,10 +10,10 @@ from scenetok_core.autoencoders import build_autoencoder
 from scenetok_core.checkpoints import build_networks
 from scenetok_core.configs import SceneGenConfig, SceneTokConfig
 from scenetok_core.memory import compressor_bytes, decoder_bytes, generator_bytes
-from scenetok_core.models.networks import sample_latents
+from scenetok_core.models.networks import DecoderVelocity
 from scenetok_core.models.scenegen import sample_tokens
 from scenetok_core.presets import PRESETS
-from scenetok_core.sampling import make_schedule
+from scenetok_core.sampling import denoise_windows, make_schedule
 from tests.memory import PeakMemory
 from tests.test_autoencoders import RELEASED
 from tests.test_autoencoders import small as small_autoencoder
@@ -125,27 +125,30 @@ def test_the_compressor_needs_what_is_said(name, views, dtype):
 
 @pytest.mark.parametrize("dtype", FORMATS)
 @pytest.mark.parametrize("name", SCENETOK)
-@pytest.mark.parametrize("windows", [0.5, 1, 4])
+@pytest.mark.parametrize(("share", "path", "windows"), [(0.5, 1, 1), (1, 1, 1), (1, 4, 1), (1, 1, 3)])
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
-def test_the_decoder_needs_what_is_said(name, windows, guidance, dtype):
+def test_the_decoder_needs_what_is_said(name, share, path, windows, guidance, dtype):
+    """For `share` of a window, a path of `path` of them one after the other, or `windows` as one batch."""
     preset = scenetok(name)
-    config, model = preset.decoder, networks(preset, dtype).denoiser
-    group, window, tokens = config.rope_group or 1, preset.sampling.window, preset.compressor.tokens
-    latents, side = int(windows * window), config.ray_map // config.ray_patch
-    kept = preset.sampling.clean_targets
-    schedule = make_schedule("full_sequence", horizon=latents, steps=2, window=window, clean_targets=kept, group=group)
+    config, model, kept = preset.decoder, networks(preset, dtype).denoiser, preset.sampling.clean_targets
+    group, window, tokens = config.rope_group or 1, int(share * preset.sampling.window), preset.compressor.tokens
+    side = config.ray_map // config.ray_patch * config.patch
     rays = (config.frames_per_latent, 6, config.ray_map, config.ray_map)
-    with PeakMemory(model) as peak:
-        sample_latents(
-            model,
-            torch.empty(1, tokens, config.token_dim, device="meta"),
-            torch.empty(1, latents, *rays, device="meta"),
-            torch.empty(1, latents, config.latent_channels, side * config.patch, side * config.patch, device="meta"),
-            schedule,
-            guidance=guidance,
-        )
+    schedule = make_schedule(
+        "full_sequence", horizon=path * window, steps=2, window=window, clean_targets=min(kept, window - group),
+        group=group,
+    )  # fmt: skip
+
+    def rows(*shape):
+        return lambda part: torch.empty(windows, part.stop - part.start, *shape, device="meta")
+
+    with torch.no_grad(), PeakMemory(model) as peak:
+        scene = torch.empty(1, tokens, config.token_dim, device="meta")
+        velocity = DecoderVelocity.of_tokens(model, scene, guidance).repeated(windows).along(rows(*rays))
+        for _ in denoise_windows(velocity, rows(config.latent_channels, side, side), schedule):
+            pass
     guided = guidance != 1.0
-    estimate = decoder_bytes(config, tokens, latents, window, guided=guided, itemsize=dtype.itemsize)
+    estimate = decoder_bytes(config, tokens, window, windows=windows, guided=guided, itemsize=dtype.itemsize)
     assert_covered(estimate, peak.bytes)
 
 

@@ -125,8 +125,16 @@ def test_progress_can_cancel():
         denoise(lambda x, t, window: x, torch.randn(1, 9, 2), make_schedule("pyramid", **SETTINGS), cancel)
 
 
+def of_table(sigma, active):
+    """The schedule of a whole table of levels."""
+    starts = active.int().argmax(1)
+    windows = starts[:-1, None] + torch.arange(int(active[0].sum()))
+    levels = torch.stack([sigma[:-1].gather(1, windows), sigma[1:].gather(1, windows)], dim=1)
+    return Schedule(sigma.shape[1], starts, levels)
+
+
 def test_noise_must_fit_the_schedule():
-    schedule = Schedule(torch.tensor([[1.0], [0.0]]), torch.ones(2, 1, dtype=torch.bool))
+    schedule = of_table(torch.tensor([[1.0], [0.0]]), torch.ones(2, 1, dtype=torch.bool))
     with pytest.raises(ValueError, match="1 latents, the noise has 2"):
         denoise(lambda x, t, window: x, torch.randn(1, 2, 2), schedule)
 
@@ -175,7 +183,7 @@ def test_one_step_is_the_same_for_all_solvers(name):
 def test_the_step_after_a_window_moved_is_eulers(last_window, same):
     sigma = torch.tensor([[1.0, 1.0, 1.0], [0.0, 0.5, 1.0], [0.0, 0.0, 1.0]])
     active = torch.tensor([[True, True, False], last_window, last_window])
-    schedule, noise = Schedule(sigma, active), gaussian_noise(3)
+    schedule, noise = of_table(sigma, active), gaussian_noise(3)
     euler, other = (denoise(gaussian_velocity, noise, schedule, solver=solver) for solver in ("euler", "ab2"))
     assert torch.equal(euler, other) == same
 
@@ -186,7 +194,7 @@ def test_latents_that_are_given_or_rest_do_not_disturb_the_second_order_solver()
 
     def solve(*levels):
         sigma = torch.tensor(levels).T
-        schedule = Schedule(sigma, torch.ones(sigma.shape, dtype=torch.bool))
+        schedule = of_table(sigma, torch.ones(sigma.shape, dtype=torch.bool))
         return denoise(gaussian_velocity, noise[:, -len(levels) :], schedule, solver="ab2")
 
     together = solve(given, early, late)

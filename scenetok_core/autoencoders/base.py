@@ -46,6 +46,15 @@ class LatentSpec:
         """Smallest number of groups that hold `frames` frames."""
         return -(-frames // self.group_frames)
 
+    def frames(self, latents: int) -> int:
+        """Frames of so many latents, whole groups."""
+        return latents // self.group_latents * self.group_frames
+
+    def group_spans(self, latents: int) -> list[slice]:
+        """Groups, or the whole where groups are not separate."""
+        length = self.group_latents if self.separate_groups else latents
+        return [slice(start, start + length) for start in range(0, latents, length)]
+
     def pack(self, maps: Tensor) -> Tensor:
         """Per-frame maps [B, T, C, h, w] (T a whole number of groups) -> per-latent stacks [B, L, t, C, h, w].
 
@@ -107,6 +116,17 @@ class Autoencoder(Protocol):
     @property
     def seamless(self) -> Autoencoder:
         """The same autoencoder as it codes a video in one piece, for more memory; itself where there is no choice."""
+        ...
+
+    def bounded(self, frames: int) -> Autoencoder:
+        """The same autoencoder as it codes at most `frames` frames at once; itself where there is no choice."""
+        ...
+
+    def spans(self, latents: int) -> list[slice]:
+        """Which latents of a video of `latents` are decoded together, in order.
+
+        Where two of them overlap, their frames fade linearly from one to the next.
+        """
         ...
 
     def encode(self, frames: Tensor, generator: torch.Generator | None = None) -> Tensor:

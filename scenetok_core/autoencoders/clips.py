@@ -39,6 +39,14 @@ class ClipAutoencoder(ABC):
         """The same autoencoder as it codes a clip in one piece; itself where it always does."""
         return self
 
+    def bounded(self, frames: int) -> ClipAutoencoder:
+        """The same autoencoder as it codes at most `frames` frames of a clip at once; itself where it cannot."""
+        return self
+
+    def spans(self, latents: int) -> list[slice]:
+        """Which latents of a video of `latents` are decoded together, in order; see `Autoencoder`."""
+        return self.spec.group_spans(latents)
+
     @abstractmethod
     def encode_clip(self, clip: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Frames [1, 3, T, H, W] in [-1, 1] -> raw latents [1, C, L, h, w].
@@ -91,7 +99,7 @@ class ClipAutoencoder(ABC):
     def decode_bytes(self, latents: Tensor) -> int:
         """Bytes that `decode(latents)` needs beside the weights, for latents [B, L, C, h, w] and their frames."""
         spec, (batch, length, _, height, width) = self.spec, latents.shape
-        frames = length // spec.group_latents * spec.group_frames
+        frames = spec.frames(length)
         return self._bytes(self.decode_values, batch, frames, height * spec.spatial, width * spec.spatial)
 
     def piece(self, frames: int, height: int, width: int) -> int:

@@ -30,6 +30,14 @@ class PatchAutoencoder:
         """Itself: no frame knows of another."""
         return self
 
+    def bounded(self, frames: int) -> PatchAutoencoder:
+        """Itself."""
+        return self
+
+    def spans(self, latents: int) -> list[slice]:
+        """Every latent for itself."""
+        return self.spec.group_spans(latents)
+
     def encode(self, frames: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Frames [B, T, 3, H, W] in [0, 1] -> latents [B, T, 3 p p, H / p, W / p] in [-1, 1]."""
         self.spec.check_frames(frames)

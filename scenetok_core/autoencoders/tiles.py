@@ -30,12 +30,19 @@ class Axis:
         """Cells from the start of one tile to the start of the next."""
         return int(self.cells * (1 - self.overlap))
 
+    def spans(self, cells: int) -> list[slice]:
+        """Tiles of so many cells, in order.
+
+        A last cell that would be a tile of its own is left to the tile before, which holds it already: too little is
+        around it to be computed alone.
+        """
+        if cells <= self.cells:
+            return [slice(0, cells)]
+        return [slice(start, min(start + self.cells, cells)) for start in range(0, cells - 1, self.stride)]
+
 
 def in_tiles(function: Callable[[Tensor], Tensor], x: Tensor, axes: Sequence[Axis]) -> Tensor:
     """`function(x)`, tile by tile along the axes on which `x` is larger than a tile.
-
-    A last cell that would be a tile of its own is left to the tile before, which holds it already: too little is around
-    it to be computed alone.
 
     Args:
         function: keeps the order of dimensions and scales the lengths of `axes` by constant factors.
@@ -45,14 +52,21 @@ def in_tiles(function: Callable[[Tensor], Tensor], x: Tensor, axes: Sequence[Axi
     if not axes:
         return function(x)
     axis, *inner = axes
-    length = x.shape[axis.dim] // axis.cell
-    if length <= axis.cells:
-        return in_tiles(function, x, inner)
-    tiles = []
-    for start in range(0, length - 1, axis.stride):
-        cells = min(axis.cells, length - start)
-        tiles.append(in_tiles(function, x.narrow(axis.dim, start * axis.cell, cells * axis.cell), inner))
+    tiles = [
+        in_tiles(function, x.narrow(axis.dim, span.start * axis.cell, (span.stop - span.start) * axis.cell), inner)
+        for span in axis.spans(x.shape[axis.dim] // axis.cell)
+    ]
     return _blend(tiles, axis.dim, axis.stride * tiles[0].shape[axis.dim] // axis.cells)
+
+
+def fade(
+    before: Tensor,
+    after: Tensor,  # shape of `before`
+    dim: int,
+) -> Tensor:
+    """From `before` to `after`, linearly along a dimension."""
+    weight = torch.arange(before.shape[dim], device=after.device, dtype=after.dtype) / before.shape[dim]
+    return torch.lerp(before, after, weight.view(-1, *[1] * (after.ndim - 1 - dim)))
 
 
 def _blend(tiles: list[Tensor], dim: int, stride: int) -> Tensor:
@@ -62,8 +76,6 @@ def _blend(tiles: list[Tensor], dim: int, stride: int) -> Tensor:
         shared = last.shape[dim] - stride
         kept, tail = last.split([stride, shared], dim)
         head, rest = tile.split([shared, tile.shape[dim] - shared], dim)
-        weight = torch.arange(shared, device=tile.device, dtype=tile.dtype) / shared
-        mixed = torch.lerp(tail, head, weight.view(-1, *[1] * (tile.ndim - 1 - dim)))
         parts.append(kept)
-        last = torch.cat([mixed, rest], dim)
+        last = torch.cat([fade(tail, head, dim), rest], dim)
     return torch.cat([*parts, last], dim)

@@ -25,6 +25,7 @@ from .tiles import Axis, in_tiles
 BlockName = Literal["ResBlock", "EViTS5_GLU"]
 _HEAD = 32  # channels of an attention head
 _EXPAND = 4  # inner width of the gated convolution over its outer width
+_LEAST_TILE = 2  # latents
 _CONTEXT = 5  # side of the second scale's neighbourhood, in cells and latents
 _NORM_EPS = 1e-5
 _SUM_EPS = 1e-15
@@ -133,9 +134,22 @@ class VideoDcAutoencoder(ClipAutoencoder):
     @property
     def seamless(self) -> VideoDcAutoencoder:
         """The same network without tiles in time."""
-        whole = copy.copy(self)
-        whole.tiling = dataclasses.replace(self.tiling, frames=None)
-        return whole
+        return self._with_tiles(None)
+
+    def bounded(self, frames: int) -> VideoDcAutoencoder:
+        """The same network with tiles of at most `frames` frames, but at least two latents."""
+        frames = min(frames, self.tiling.frames or frames)
+        return self._with_tiles(max(frames, _LEAST_TILE * self.spec.frames_per_latent))
+
+    def _with_tiles(self, frames: int | None) -> VideoDcAutoencoder:
+        changed = copy.copy(self)
+        changed.tiling = dataclasses.replace(self.tiling, frames=frames)
+        return changed
+
+    def spans(self, latents: int) -> list[slice]:
+        """Tiles in time, in order."""
+        time = self.tiling.axes(self.spec, latents=True)[0]
+        return time.spans(latents) if self.tiling.frames else [slice(0, latents)]
 
     def piece(self, frames: int, height: int, width: int) -> int:
         """A tile at most."""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..checkpoints import load_scene
-from ..configs import SolverName, TemporalTiles, convert
+from ..configs import QUALITIES, SolverName, TemporalTiles, convert
 from ..depth import DepthHead, colour_depth
 from ..files import replacing
 from ..seen import describe_seen, measure_seen
@@ -41,7 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "speed=0.5, easing=ease-in-out, reverse=true, path_smoothing=0.1 for all",
     )
     parser.add_argument("--frames", type=int, default=48, help="frames to render (default 48)")
-    parser.add_argument("--steps", type=int, help="sampling steps; 1 is the posterior mean (default: the model's)")
+    parser.add_argument(
+        "--quality",
+        choices=list(QUALITIES),
+        default="normal",
+        help="draft: the posterior mean; normal: the model's own sampling; best: more steps (default normal)",
+    )
+    parser.add_argument("--steps", type=int, help="sampling steps; 1 is the posterior mean (default: of the quality)")
     parser.add_argument("--guidance", type=float, help="classifier-free guidance (default: the model's)")
     parser.add_argument("--solver", choices=get_args(SolverName), help="of the flow (default: the model's)")
     parser.add_argument(
@@ -49,6 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=get_args(TemporalTiles),
         default="auto",
         help="decode a long video in overlapping pieces (default auto: only where memory is short)",
+    )
+    parser.add_argument(
+        "--views-per-pass",
+        type=int,
+        default=0,
+        help="frames that are sampled and decoded together; fewer take less memory (default 0: the model's window)",
     )
     parser.add_argument("--seed", type=int, default=0, help="noise seed (default 0)")
     parser.add_argument(
@@ -67,9 +79,11 @@ def run(arguments: argparse.Namespace) -> None:
     check_output(arguments.out, _VIDEOS if arguments.depth is None else (*_VIDEOS, *_ARRAYS))
     if arguments.depth is not None and arguments.guidance is not None:
         raise ValueError("--guidance is not used with --depth: depth heads are trained with tokens only")
-    options = _path_options(arguments.trajectory, arguments.set)
+    if arguments.depth is not None and arguments.quality != "normal":
+        raise ValueError("--quality is not used with --depth; ask for a number of --steps")
+    path_options = _path_options(arguments.trajectory, arguments.set)
     scene = load_scene(arguments.scene)
-    cameras = make_trajectory(arguments.trajectory, scene.cameras, arguments.frames, **options)
+    cameras = make_trajectory(arguments.trajectory, scene.cameras, arguments.frames, **path_options)
     seen = measure_seen(cameras, scene.cameras)
     if bool(seen.outside.any()):
         print(f"warning: {describe_seen(seen)}", file=sys.stderr)
@@ -78,13 +92,16 @@ def run(arguments: argparse.Namespace) -> None:
     began = time.perf_counter()
     with bar("render") as progress:
         render = model.render if head is None else head.render
-        options = {} if head is not None else {"guidance": arguments.guidance}
+        options: dict[str, Any] = {}
+        if head is None:
+            options = {"guidance": arguments.guidance, "quality": arguments.quality}
         frames = render(
             scene,
             cameras,
             steps=arguments.steps,
             solver=arguments.solver,
             temporal_tiles=arguments.temporal_tiles,
+            views_per_pass=arguments.views_per_pass,
             generator=torch.Generator().manual_seed(arguments.seed),
             progress=progress,
             **options,
