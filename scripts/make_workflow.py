@@ -32,13 +32,16 @@ ROOT = Path(__file__).resolve().parents[1]
 _WIDTH, _GAP_X, _GAP_Y, _TOP = 340, 60, 60, 60
 _SLOT, _WIDGET, _TEXT, _FRAME, _PREVIEW = 22, 29, 60, 70, 330
 _SHOWS_RESULTS = {
+    "LoadVideo",
     "PreviewAny",
     "PreviewImage",
     "SaveImage",
     "SaveVideo",
     "SceneTok_LoadPhotograph",
+    "SceneTok_LoadTokens",
     "SceneTok_PathPreview",
     "SceneTok_RenderTrajectory",
+    "SceneTok_SaveTokens",
 }
 _WITH_BUTTON = {
     "SceneTok_LoadPhotograph",

@@ -1,6 +1,7 @@
 """The shipped workflows: twins, layout, and that they run on a real ComfyUI server."""
 
 import json
+import shutil
 
 import pytest
 from PIL import Image
@@ -15,6 +16,7 @@ SMALL_MODELS = {
     "SceneTok_LoadModel": {"model": "small.safetensors"},
     "SceneTok_LoadGenerator": {"generator": "generator.safetensors"},
 }
+FASTER = {"video_to_camera_move": {"SceneTok_FramesFromVideo": {"count": 8}}}
 TITLE_PIXELS = 30  # a node's title stands above its position
 
 
@@ -65,13 +67,20 @@ def test_nodes_of_the_ui_workflow_do_not_overlap(name):
             assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
 
 
+@pytest.fixture(scope="module")
+def walk(comfy):
+    """The video that people are told to drop onto Load Video."""
+    shutil.copy(WORKFLOWS / "example_capture" / "walk.mp4", comfy.folder("input"))
+
+
+@pytest.mark.usefixtures("walk")
 @pytest.mark.parametrize("name", WORKFLOW_NAMES)
 def test_the_workflows_run(run, name):
     """As shipped; where a model does not come with the pack, the small models stand for all of them."""
     prompt = shipped_workflow(name)
     if needs_downloads(name):
         prompt = edited(prompt, **SMALL_MODELS)
-    done = run(prompt)
+    done = run(edited(prompt, **FASTER.get(name, {})))
     assert done.status == "execution_success", done.error
 
 
