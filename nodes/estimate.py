@@ -203,7 +203,7 @@ class EstimateCameras(io.ComfyNode):
                     tooltip="All pictures come from one camera with one zoom. Off: a focal length for each picture.",
                 ),
                 io.Int.Input(
-                    "seed",
+                    "random_seed",
                     default=0,
                     min=0,
                     max=2**31 - 1,
@@ -229,12 +229,12 @@ class EstimateCameras(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, images: Tensor, order: Order, lens: Lens, fov: float, shared_camera: bool, seed: int
+        cls, images: Tensor, order: Order, lens: Lens, fov: float, shared_camera: bool, random_seed: int
     ) -> io.NodeOutput:
         """Run in a process of its own; cancellable at any time."""
         rgb = images[..., :3].movedim(-1, -3)
         config = EstimationConfig(
-            order=order, lens=lens, fov_degrees=fov or None, shared_camera=shared_camera, seed=seed
+            order=order, lens=lens, fov_degrees=fov or None, shared_camera=shared_camera, seed=random_seed
         )
         bar = NodeProgress()
         found = estimate_cameras(rgb, config, lambda done, total, _: bar(done, total))

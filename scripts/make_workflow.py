@@ -42,6 +42,7 @@ _SHOWS_RESULTS = {
     "SceneTok_PathPreview",
     "SceneTok_RenderTrajectory",
     "SceneTok_SaveTokens",
+    "SceneTok_SceneInfo",
 }
 _WITH_BUTTON = {
     "SceneTok_LoadPhotograph",
@@ -73,13 +74,18 @@ class Layout:
     groups: list[Group]
 
 
+def read_layouts() -> dict[str, Json]:
+    """All entries of `scripts/workflows.toml`."""
+    return tomllib.loads(_LAYOUTS.read_text(encoding="utf-8"))
+
+
 def read_layout(name: str, prompt: Mapping[str, Json]) -> Layout | None:
     """The layout of a workflow; None where it has none.
 
     Raises:
         ValueError: its groups do not hold every node once.
     """
-    entry = tomllib.loads(_LAYOUTS.read_text(encoding="utf-8")).get(name)
+    entry = read_layouts().get(name)
     if entry is None:
         return None
     groups = [Group(**group) for group in entry["groups"]]

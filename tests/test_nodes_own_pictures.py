@@ -38,7 +38,14 @@ def shown(node, slot):
 
 
 def estimate(images, **changes):
-    settings = {"order": "auto", "lens": "pinhole", "fov": rooms.FOV, "shared_camera": True, "seed": 0, **changes}
+    settings = {
+        "order": "auto",
+        "lens": "pinhole",
+        "fov": rooms.FOV,
+        "shared_camera": True,
+        "random_seed": 0,
+        **changes,
+    }
     return {"class_type": "SceneTok_EstimateCameras", "inputs": {"images": images, **settings}}
 
 
