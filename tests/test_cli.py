@@ -221,7 +221,7 @@ def test_help_says_how_reference_counts(capsys):
         (lambda at: render(at, scene="model.safetensors"), "a model checkpoint, not a scene"),
         (lambda at: render(at, model="other.safetensors"), "these tokens were made by model 'small'"),
         (lambda at: render(at, "--frames", "0"), "at least 1 frame, got 0"),
-        (lambda at: render(at, "--steps", "0"), "at least one latent and one step"),
+        (lambda at: render(at, "--steps", "0"), "sampling.steps must be positive, got 0"),
         (lambda at: render(at, "--fps", "0"), "fps must be a positive number"),
         (lambda at: encode(at, "--every", "0"), "--every must be at least 1, got 0"),
         (lambda at: encode(at, "--every", "-2", model="absent.safetensors"), "--every must be at least 1, got -2"),
