@@ -21,7 +21,7 @@ from scripts.make_workflow import ROOT, read_layouts
 from tests.engine import ComfyServer, find_comfy, run_prompt
 from tests.engine.workflows import WORKFLOWS, Json
 
-_WIDTH, _GAP, _BACKGROUND, _QUALITY = 640, 6, (24, 24, 24), 85
+_WIDTH, _TALLEST, _GAP, _BACKGROUND, _QUALITY = 640, 500, 6, (24, 24, 24), 85
 _VIDEO_FRAMES, _MOST_COLUMNS = 5, 6
 _VIDEOS = (".mp4", ".webm")
 _TIMEOUT_S = 1800
@@ -42,11 +42,11 @@ def pictures_of(base: Path, output: Json) -> list[Image.Image]:
 
 
 def rows(groups: list[list[Image.Image]]) -> Image.Image:
-    """Rows of pictures, each row as wide as the whole."""
+    """Rows of pictures, each as wide as the whole or as tall as a row may be."""
     lines = []
     for pictures in groups:
         room = _WIDTH - _GAP * (len(pictures) - 1)
-        height = round(room / sum(picture.width / picture.height for picture in pictures))
+        height = min(_TALLEST, round(room / sum(picture.width / picture.height for picture in pictures)))
         lines.append([picture.resize((round(height * picture.width / picture.height), height)) for picture in pictures])
     tall = sum(line[0].height for line in lines) + _GAP * (len(lines) - 1)
     sheet, top = Image.new("RGB", (_WIDTH, tall), _BACKGROUND), 0
