@@ -11,6 +11,7 @@ from .generate import SceneGenSample, SceneGenSweep
 from .interchange import CamerasFromCameraCtrl, CamerasFromDA3, CamerasFromExtrinsics
 from .interchange_out import CamerasToCameraCtrl, CamerasToExtrinsics, CamerasToLoad3D, CamerasToWan, SaveCameras
 from .loaders import LoadGenerator, LoadModel, LoadPhotograph, LoadSceneTokens, LoadViews
+from .path_editor import PathEditor
 from .path_tools import EditTrajectory, JoinTrajectories, PathPreview
 from .render import RenderTrajectory, RenderUncertainty
 from .subsets import ContactSheet, TokenMask, TokenSweep
@@ -22,6 +23,7 @@ NODES: list[type[io.ComfyNode]] = [
     LoadPhotograph,
     EncodeViews,
     CameraTrajectory,
+    PathEditor,
     TransferTrajectory,
     EditTrajectory,
     JoinTrajectories,

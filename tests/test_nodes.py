@@ -47,6 +47,7 @@ NODES = {
     "SceneTok_EditTrajectory",
     "SceneTok_JoinTrajectories",
     "SceneTok_PathPreview",
+    "SceneTok_PathEditor",
 }
 CANCEL_SHARE = 0.1  # of all steps; a limit in seconds would fail on a busy machine
 
