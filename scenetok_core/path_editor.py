@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -16,8 +17,7 @@ from .trajectories import keyframes_from_json, make_trajectory, read_keyed_path
 from .types import Cameras
 
 EDITOR_VERSION = 1
-_DIGITS = 6  # after the point: a millionth of a scene unit, of a focal length
-_SMALLEST_UNIT = 1e-3  # of the scene's reach; below, positions keep more digits
+_DIGITS = 6
 _MOST_PICTURES = 64
 _LONGEST_SIDE = 384  # pixels of a thumbnail
 
@@ -78,10 +78,8 @@ def _plain(cameras: Cameras, size: float) -> dict[str, Any]:
 
 
 def _rounded(values: Tensor, size: float) -> list[Any]:
-    """Nested lists of numbers with few digits, more where the scene is small."""
-    digits = _DIGITS
-    while size < _SMALLEST_UNIT and digits < 30:
-        size, digits = size * 10, digits + 1
+    """Nested lists of numbers, rounded to a millionth of `size` where that is below 1."""
+    digits = _DIGITS + max(0, math.ceil(-math.log10(size)))
 
     def shortened(value: Any) -> Any:
         return [shortened(item) for item in value] if isinstance(value, list) else round(value, digits)

@@ -24,8 +24,9 @@ const linked = (node, name) => node.inputs?.some((input) => input.widget?.name =
 function hostOf(node) {
   const [text, frames] = ["keyframes", "frames"].map((name) => node.widgets.find((widget) => widget.name === name));
   return {
+    given: "", // the text of the last run, for one that comes from a link
     get text() {
-      return text.value ?? "";
+      return this.fixed ? this.given : (text.value ?? "");
     },
     set text(value) {
       text.value = value;
@@ -33,7 +34,7 @@ function hostOf(node) {
       node.graph?.setDirtyCanvas(true, true);
     },
     get frames() {
-      return Number(frames.value);
+      return linked(node, "frames") ? null : Number(frames.value);
     },
     get fixed() {
       return linked(node, "keyframes");
@@ -45,7 +46,8 @@ function hostOf(node) {
 
 function addEditor(node) {
   hide(node.widgets.find((widget) => widget.name === "keyframes"));
-  const editor = new PathEditor(hostOf(node));
+  const host = hostOf(node);
+  const editor = new PathEditor(host);
   editor.live = new LiveView(app, api, node, {
     onPicture: (file) => editor.showDraft(file),
     onStatus: (message) => (message ? editor.say(message, message.endsWith("...") ? "" : "bad") : editor.showStatus()),
@@ -57,26 +59,31 @@ function addEditor(node) {
   });
   widget.serialize = false; // not a value of the workflow
   node.setSize([Math.max(node.size[0], SIZE[0]), Math.max(node.size[1], SIZE[1])]);
-  return editor;
+  const receive = (output) => {
+    const [scene] = output?.path_editor ?? [];
+    if (!scene) return;
+    host.given = scene.state;
+    editor.receive(scene);
+  };
+  after(node, "onExecuted", receive);
+  after(node, "onConfigure", () => editor.open());
+  after(node, "onRemoved", () => editor.dispose());
+  // What was known when the workflow was put aside.
+  setTimeout(() => editor.scene || receive(app.nodeOutputs?.[node.id]));
+}
+
+function after(node, name, action) {
+  const before = node[name];
+  node[name] = function (...values) {
+    const result = before?.apply(this, values);
+    action(...values);
+    return result;
+  };
 }
 
 app.registerExtension({
   name: "scenetok.path_editor",
   nodeCreated(node) {
-    if (node.comfyClass !== NODE) return;
-    const editor = addEditor(node);
-    const { onExecuted, onRemoved } = node;
-    node.onExecuted = function (output) {
-      onExecuted?.apply(this, arguments);
-      if (output?.path_editor?.length) editor.receive(output.path_editor[0]);
-    };
-    node.onRemoved = function () {
-      onRemoved?.apply(this, arguments);
-      editor.dispose();
-    };
-    setTimeout(() => { // of a workflow that was put aside and is shown again
-      const kept = app.nodeOutputs?.[node.id]?.path_editor;
-      if (kept?.length && !editor.scene) editor.receive(kept[0]);
-    });
+    if (node.comfyClass === NODE) addEditor(node);
   },
 });

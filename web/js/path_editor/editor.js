@@ -8,7 +8,10 @@ import { Viewport } from "./viewport.js";
 const FRAMES_PER_SECOND = 24;
 
 export class PathEditor {
-  /** `host`: `text` (get, set), `frames`, `fixed` (the text comes from a link), `url(file)`, `update()` (a promise). */
+  /**
+   * `host`: `text` (get, set), `frames` (null: known after a run only), `fixed` (the text comes from a link), `url(file)`,
+   * `update()` (a promise).
+   */
   constructor(host) {
     this.host = host;
     this.panel = new Panel((name, value) => this.act(name, value));
@@ -18,9 +21,8 @@ export class PathEditor {
     this.chosen = null;
     this.at = 0;
     this.through = false;
-    this.history = new state.History(host.text);
     this.panel.root.addEventListener("keydown", (event) => this.key(event));
-    this.read();
+    this.open();
     this.watch = setInterval(() => this.follow(), 300);
   }
 
@@ -37,6 +39,12 @@ export class PathEditor {
   }
 
   // --- the state ---
+
+  /** A workflow has been loaded into the node. */
+  open() {
+    this.history = new state.History(this.host.text);
+    this.read();
+  }
 
   /** The text may change without the editor: undo of the graph, a loaded workflow, a script. */
   follow() {
@@ -98,6 +106,11 @@ export class PathEditor {
     this.change({ keys: this.path.keys.with(index, aim) }, index, false);
   }
 
+  dropped() {
+    this.history.push(this.text);
+    this.show();
+  }
+
   // --- what Python answered ---
 
   /** The result of the last run. */
@@ -109,7 +122,7 @@ export class PathEditor {
         moved: () => this.moved(),
         chosen: (index) => this.act("choose", index),
         dragged: (...what) => this.drag(...what),
-        dropped: () => this.history.push(this.text),
+        dropped: () => this.dropped(),
         view: (view) => this.addKey({ view }),
         scrub: (by) => this.scrub(this.at + by),
         resized: () => this.showThrough(),
@@ -126,11 +139,11 @@ export class PathEditor {
 
   /** Whether the path that Python made belongs to the text and frames of now. */
   get fresh() {
-    return this.scene?.state === this.text && this.scene.path.c2w.length === this.host.frames;
+    return this.scene?.state === this.text && this.scene.path.c2w.length === this.count;
   }
 
   get count() {
-    return this.scene ? (this.fresh ? this.scene.path.c2w.length : this.host.frames) : 0;
+    return this.scene ? (this.host.frames ?? this.scene.path.c2w.length) : 0;
   }
 
   /** Camera at a frame: Python's, or, until it has computed the new path, one on straight ways between the keys. */
@@ -189,7 +202,7 @@ export class PathEditor {
 
   showStatus() {
     if (this.broken) this.say(`The text cannot be read: ${this.broken}`, "bad");
-    else if (!this.fresh) this.say("Changed: straight lines until the path is updated or the workflow runs", "warn");
+    else if (!this.fresh) this.say("Changed: straight lines until Update path, or the next run", "warn");
     else this.say(this.scene.report, this.scene.outside.length ? "warn" : "");
   }
 
@@ -200,7 +213,7 @@ export class PathEditor {
   showFrame() {
     const [pose, K] = this.cameraAt(this.at);
     this.viewport.showCamera(pose, K, this.at / Math.max(1, this.count - 1));
-    this.panel.showTime(this.at, this.count);
+    this.panel.showTime(this.at, this.count, this.fresh ? this.scene.outside : []);
     this.showThrough(pose, K);
   }
 
@@ -255,8 +268,11 @@ export class PathEditor {
   async act(name, value) {
     const { path, viewport, scene } = this;
     const { chosen } = this;
-    if (name === "preset" && scene) this.change(state.PRESETS[value](scene), null);
-    else if (name === "add" && viewport) this.addKey(state.standingKey(viewport.position, viewport.target, scene));
+    if (name === "preset" && scene) {
+      this.change(state.PRESETS[value](scene), null);
+      viewport?.frameAll();
+    }
+    if (name === "add" && viewport) this.addKey(state.standingKey(viewport.position, viewport.target, scene));
     else if (name === "remove" && chosen !== null) {
       const left = path.keys.length - 1;
       this.change({ keys: path.keys.toSpliced(chosen, 1) }, left ? Math.min(chosen, left - 1) : null);

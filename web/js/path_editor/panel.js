@@ -1,5 +1,5 @@
 // Everything of the editor but its viewport: buttons, timeline, keys, status. It knows no path; the editor fills it.
-import { timeGradient } from "./shapes.js";
+import { OUTSIDE, timeGradient } from "./shapes.js";
 import { EASINGS, PRESETS } from "./state.js";
 import { STYLE } from "./style.js";
 
@@ -7,7 +7,8 @@ const PLAY = '<svg width="12" height="12" viewBox="0 0 12 12"><path d="M2 1l9 5-
 const PAUSE = '<svg width="12" height="12" viewBox="0 0 12 12"><path d="M2 1h3v10H2zM7 1h3v10H7z"/></svg>';
 const HELP =
   "Drag: turn the view. Right drag: move it. Wheel: nearer. Keys: drag over the ground, Shift up and down; blue dot: direction. " +
-  "Double-click a picture: add its camera. Del, Ctrl+Z/Y, Space, arrows, F, 1-9, Alt+arrows: order.";
+  "Double-click a picture: add its camera. Del, Ctrl+Z/Y, Space, arrows, A, C, F, U, 1-9, Alt+arrows: order.";
+const HELP_THROUGH = "Wheel, arrows: time. Space: play. C: back to all cameras.";
 
 const BUTTONS = {
   add: ["Add key", "A key where the view stands now (A)"],
@@ -21,7 +22,7 @@ const BUTTONS = {
   through: ["Camera", "Look through the path's camera, the nearest input picture behind (C)"],
   earlier: ["Earlier", "Move the chosen key to the front (Alt+Left)"],
   later: ["Later", "Move the chosen key to the back (Alt+Right)"],
-  loop: ["Loop", "Come back to the first key"],
+  loop: ["Closed", "Come back to the first key"],
   live: ["Live", "Live view: draw a draft of what the camera sees, with one step, whenever it rests"],
 };
 
@@ -68,6 +69,7 @@ export class Panel {
 
   addTools() {
     const row = make("div", "st-row", this.root);
+    make("span", "st-none", row, { textContent: "Presets" });
     const presets = make("div", "st-group", row);
     for (const name of Object.keys(PRESETS)) {
       const button = make("button", "", presets, { type: "button", textContent: name, title: `Begin with the path ${name}` });
@@ -82,7 +84,7 @@ export class Panel {
   addView() {
     this.view = make("div", "st-view", this.root);
     this.frame = make("div", "st-frame", this.view, { hidden: true });
-    make("div", "st-help", this.view, { textContent: HELP });
+    this.help = make("div", "st-help", this.view, { textContent: HELP });
     this.live = make("div", "st-live", this.view, { hidden: true });
     this.picture = make("img", "", this.live, { alt: "", draggable: false });
     make("span", "", this.live, { textContent: "draft, 1 step" });
@@ -104,7 +106,9 @@ export class Panel {
   addTimeline() {
     const row = make("div", "st-row", this.root);
     this.button("play", row, "st-play");
-    this.slider = make("input", "", make("div", "st-time", row), { type: "range", min: 0, max: 0, value: 0, step: 1 });
+    const time = make("div", "st-time", row);
+    this.slider = make("input", "", time, { type: "range", min: 0, max: 0, value: 0, step: 1 });
+    this.seen = make("div", "st-seen", time);
     this.slider.style.background = timeGradient;
     this.slider.addEventListener("input", () => this.act("scrub", Number(this.slider.value)));
     this.number = make("div", "st-number", row);
@@ -113,14 +117,16 @@ export class Panel {
   }
 
   addKeys() {
+    this.list = make("div", "st-keys", this.root);
+    this.none = make("span", "st-none", this.list, { textContent: "No keys: the path follows the input cameras" });
+    this.chips = [];
     const row = make("div", "st-row", this.root);
     const change = make("div", "st-group", row);
-    for (const name of ["add", "remove"]) this.button(name, change);
-    this.list = make("div", "st-keys", row);
-    const order = make("div", "st-group", row);
-    for (const name of ["earlier", "later"]) this.button(name, order);
+    for (const name of ["add", "remove", "earlier", "later"]) this.button(name, change);
+    make("div", "st-space", row);
     const settings = make("div", "st-group", row);
-    const label = make("label", "", settings, { textContent: "FOV", title: "Vertical field of view of the chosen key in degrees; empty: the inputs'" });
+    const title = "Vertical field of view of the chosen key in degrees; empty: the inputs'";
+    const label = make("label", "", settings, { textContent: "FOV", title });
     this.fov = make("input", "", label, { type: "number", min: 1, max: 170, step: 1 });
     this.fov.addEventListener("change", () => this.act("fov", this.fov.value));
     this.easing = make("select", "", settings, { title: "How the pace changes" });
@@ -129,18 +135,24 @@ export class Panel {
     this.button("loop", settings);
   }
 
-  /** The keys as chips; dragging one over another moves it there. */
+  /** The keys as chips; they stay the same elements, so that one can be dragged and double-clicked. */
   showKeys(keys, chosen) {
-    this.list.replaceChildren();
-    if (!keys.length) make("span", "st-none", this.list, { textContent: "no keys: the path follows the inputs" });
+    this.chips.splice(keys.length).forEach((chip) => chip.remove());
+    while (this.chips.length < keys.length) this.addChip(this.chips.length);
+    this.none.hidden = keys.length > 0;
     keys.forEach((key, i) => {
       const kind = "view" in key ? `input view ${key.view}` : "position" in key ? "looks at a point" : "free pose";
-      const title = `Key ${i + 1}: ${kind}. Double-click: stand there. Drag: order.`;
-      const chip = make("button", i === chosen ? "st-chosen" : "", this.list, { type: "button", title, textContent: i + 1 });
-      chip.dataset.key = i;
-      chip.addEventListener("pointerdown", () => this.act("choose", i));
-      chip.addEventListener("dblclick", () => this.act("stand", i));
+      this.chips[i].title = `Key ${i + 1}: ${kind}. Double-click: stand there. Drag: order.`;
+      this.chips[i].classList.toggle("st-chosen", i === chosen);
     });
+  }
+
+  addChip(index) {
+    const chip = make("button", "", this.list, { type: "button", textContent: index + 1 });
+    chip.dataset.key = index;
+    chip.addEventListener("pointerdown", () => this.act("choose", index));
+    chip.addEventListener("dblclick", () => this.act("stand", index));
+    this.chips.push(chip);
   }
 
   /** Let chips be dragged: `moved(from, to)` says that a key belongs elsewhere. */
@@ -175,14 +187,19 @@ export class Panel {
     this.buttons.play.innerHTML = on ? PAUSE : PLAY;
   }
 
-  showTime(frame, count) {
+  /** Where the path is; below the timeline, red, the frames that leave what was seen. */
+  showTime(frame, count, outside) {
     Object.assign(this.slider, { max: Math.max(0, count - 1), value: frame });
+    const share = (place) => `${((100 * place) / count).toFixed(2)}%`;
+    const red = outside.map((i) => `transparent ${share(i)}, ${OUTSIDE} ${share(i)} ${share(i + 1)}, transparent ${share(i + 1)}`);
+    this.seen.style.background = red.length ? `linear-gradient(90deg, ${red.join(", ")})` : "";
     this.number.textContent = count ? `${frame + 1} / ${count}` : "";
   }
 
   /** The letterbox around the path's picture; null: none. */
   showFrame(box) {
     this.frame.hidden = !box;
+    this.help.textContent = box ? HELP_THROUGH : HELP;
     if (box) ["left", "top", "width", "height"].forEach((side, i) => (this.frame.style[side] = `${box[i]}px`));
   }
 

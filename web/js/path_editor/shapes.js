@@ -127,6 +127,12 @@ export function grid(origin, up, size) {
   return lines;
 }
 
+/** The point that the input cameras look at. */
+export function cross(point, size) {
+  const arms = [0, 1, 2].map((axis) => [-size, size].map((step) => point.map((value, i) => value + (i === axis ? step : 0))));
+  return segments(arms, "#ffffff", 0.9);
+}
+
 /** Free what the graphics card holds of an object; textures are shared and stay. */
 export function release(object) {
   object.traverse((part) => {

@@ -12,10 +12,10 @@ export const STYLE = `
 .st-editor button { cursor: pointer; white-space: nowrap; }
 .st-editor button:hover:not(:disabled) { background: #3a4150; }
 .st-editor button:disabled { opacity: 0.4; cursor: default; }
-.st-editor button.st-on { color: #10131a; background: #4cc9f0; border-color: #4cc9f0; }
+.st-editor button.st-on, .st-editor button.st-on:hover:not(:disabled) { color: #10131a; background: #4cc9f0; border-color: #4cc9f0; }
 .st-editor button.st-play { width: 34px; padding: 0; }
 .st-editor button.st-play svg { display: block; margin: auto; fill: currentColor; }
-.st-editor button.st-stale { color: #1b1606; background: #ffd166; border-color: #ffd166; }
+.st-editor button.st-stale, .st-editor button.st-stale:hover:not(:disabled) { color: #1b1606; background: #ffd166; border-color: #ffd166; }
 .st-editor input[type="number"] { width: 62px; padding: 0 4px; user-select: text; }
 .st-editor select { padding: 0 4px; }
 .st-editor label { display: flex; align-items: center; gap: 4px; color: #a4abb8; }
@@ -36,14 +36,15 @@ export const STYLE = `
   background: rgba(10, 11, 14, 0.7); }
 .st-editor .st-help { position: absolute; left: 8px; bottom: 6px; right: 8px; pointer-events: none; color: #8b93a3;
   font-size: 10.5px; text-shadow: 0 0 3px #000, 0 0 3px #000; }
-.st-editor .st-time { flex: 1; min-width: 80px; height: 24px; display: flex; align-items: center; }
+.st-editor .st-seen { position: absolute; left: 0; right: 0; bottom: 1px; height: 3px; border-radius: 2px; pointer-events: none; }
+.st-editor .st-time { position: relative; flex: 1; min-width: 80px; height: 24px; display: flex; align-items: center; }
 .st-editor input[type="range"] { width: 100%; height: 6px; margin: 0; border-radius: 3px; appearance: none; outline: none; }
 .st-editor input[type="range"]::-webkit-slider-thumb { appearance: none; width: 10px; height: 18px; border-radius: 3px;
   background: #fff; border: 1px solid #17191e; cursor: ew-resize; }
 .st-editor input[type="range"]::-moz-range-thumb { width: 8px; height: 16px; border-radius: 3px; background: #fff;
   border: 1px solid #17191e; cursor: ew-resize; }
 .st-editor .st-number { min-width: 62px; text-align: right; font-variant-numeric: tabular-nums; }
-.st-editor .st-keys { display: flex; flex: 1; gap: 3px; min-width: 60px; overflow-x: auto; scrollbar-width: thin; }
+.st-editor .st-keys { display: flex; flex: none; align-items: center; gap: 3px; min-height: 24px; overflow-x: auto; scrollbar-width: thin; }
 .st-editor .st-keys button { flex: none; min-width: 28px; padding: 0 6px; border-color: #6d5c2c; color: #ffd166;
   background: #2c2920; touch-action: none; }
 .st-editor .st-keys button.st-chosen { color: #10131a; background: #fff; border-color: #fff; }
@@ -51,8 +52,8 @@ export const STYLE = `
 .st-editor .st-status { flex: 1; min-width: 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; color: #a4abb8; }
 .st-editor .st-status.st-bad { color: #ff8f8f; }
 .st-editor .st-status.st-warn { color: #ffd166; }
-.st-editor .st-text { position: absolute; inset: 8px; display: flex; flex-direction: column; gap: 6px; padding: 8px;
-  border-radius: 6px; background: rgba(23, 25, 30, 0.96); border: 1px solid #3c424e; }
+.st-editor .st-text { position: absolute; z-index: 2; inset: 8px; display: flex; flex-direction: column; gap: 6px; padding: 8px;
+  border-radius: 6px; background: #17191e; border: 1px solid #3c424e; }
 .st-editor .st-text textarea { flex: 1; resize: none; padding: 6px; color: #d8dbe2; background: #101216; border: 1px solid #3c424e;
   border-radius: 4px; font: 11px/1.4 monospace; user-select: text; }
 .st-editor .st-focus { position: absolute; width: 1px; height: 1px; padding: 0; border: 0; opacity: 0; pointer-events: none; }

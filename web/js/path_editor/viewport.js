@@ -2,12 +2,13 @@
 import { behind, ground, keyIntrinsics, keyPose, fieldOfView } from "./state.js";
 import { THREE } from "./three.js";
 import * as shapes from "./shapes.js";
-import { across, add, along, centre, cross, distance, dot, forward, lookAt, normalise, scale, subtract } from "./vectors.js";
+import { across, add, along, centre, column, cross, distance, dot, forward, lookAt, normalise, scale, subtract } from "./vectors.js";
 
 const KEY = "#ffd166";
 const CHOSEN = "#ffffff";
 const PICK_PIXELS = 13;
-const FRAME_SHARE = 0.94; // of the viewport that the path's picture fills
+const MARGIN = 26; // pixels around the path's picture
+const FILLED = 1.15; // of the distance from which everything just fits
 const TURN = 0.008; // radians per pixel
 const STEEPEST = 1.5; // radians above or below the ground
 
@@ -58,10 +59,16 @@ export class Viewport {
       shapes.release(this.layers[name]);
       this.world.remove(this.layers[name]);
     }
-    this.layers[name] = new THREE.Group().add(...objects);
-    this.layers[name].visible = name === "backdrop" || !this.through;
+    this.layers[name] = new THREE.Group();
+    objects.forEach((object) => this.layers[name].add(object));
+    this.layers[name].visible = this.isShown(name);
     this.world.add(this.layers[name]);
     this.draw();
+  }
+
+  /** Through the path's camera one sees the backdrop alone, or what there is without pictures. */
+  isShown(name) {
+    return !this.through || name === "backdrop" || (!this.textures.length && ["grid", "inputs"].includes(name));
   }
 
   /** Input cameras; `url(file)` gives the address of a picture. */
@@ -79,7 +86,7 @@ export class Viewport {
     this.pictures.forEach((mesh, i) => (mesh.userData.view = i));
     this.layer("pictures", this.pictures);
     this.layer("inputs", c2w.map((pose, i) => shapes.frustum(pose, K[i], this.depth, "#9aa4b5", 0.75)));
-    this.layer("grid", [shapes.grid(this.ground, scene.up, 6 * scene.reach)]);
+    this.layer("grid", [shapes.grid(this.ground, scene.up, 6 * scene.reach), shapes.cross(scene.pivot, 0.04 * scene.reach)]);
     this.backdrop(null);
     if (first) this.frameAll();
   }
@@ -142,7 +149,7 @@ export class Viewport {
   /** Look through a camera with the nearest input picture behind; null: back to the editor's own view. */
   lookThrough(pose, K) {
     this.through = pose ? { pose, K } : null;
-    for (const [name, layer] of Object.entries(this.layers)) layer.visible = name === "backdrop" || !pose;
+    for (const [name, layer] of Object.entries(this.layers)) layer.visible = this.isShown(name);
     this.backdrop(pose);
     this.draw();
   }
@@ -162,13 +169,26 @@ export class Viewport {
 
   // --- the editor's own camera ---
 
+  /** Show all cameras and keys; the direction of the view stays. */
   frameAll() {
-    const points = [...this.scene.cameras.c2w.map(centre), this.scene.pivot, ...(this.keys ?? []).map(centre)];
-    const middle = scale(points.reduce(add), 1 / points.length);
-    const radius = Math.max(...points.map((point) => distance(point, middle)), 0.3 * this.scene.reach);
-    this.axes = [behind(this.scene), null];
-    this.axes[1] = cross(this.scene.up, this.axes[0]);
-    this.eye = { target: middle, distance: 2.4 * radius, turn: 0.5, rise: 0.6 };
+    const { scene } = this;
+    this.axes = [behind(scene), null];
+    this.axes[1] = cross(scene.up, this.axes[0]);
+    const size = this.depth;
+    const points = [...scene.cameras.c2w, ...(this.keys ?? [])].flatMap((pose) =>
+      [-size, size].flatMap((step) => [0, 1, 2].map((axis) => along(centre(pose), column(pose, axis), step))),
+    );
+    points.push(scene.pivot);
+    const ends = [Math.min, Math.max].map((end) => [0, 1, 2].map((axis) => end(...points.map((point) => point[axis]))));
+    this.eye = { turn: 0.5, rise: 0.6, distance: 1, ...this.eye, target: scale(add(...ends), 0.5) };
+    const pose = this.eyePose;
+    const tall = Math.tan((fieldOfView(scene.cameras.K[scene.middle]) * Math.PI) / 360);
+    const wide = (tall * this.element.clientWidth) / this.element.clientHeight;
+    const needed = points.map((point) => {
+      const [x, y, z] = [0, 1, 2].map((axis) => dot(subtract(point, this.eye.target), column(pose, axis)));
+      return Math.max(Math.abs(x) / wide, Math.abs(y) / tall) - z;
+    });
+    this.eye.distance = FILLED * Math.max(...needed);
     this.changed();
   }
 
@@ -190,6 +210,10 @@ export class Viewport {
 
   get target() {
     return this.eye.target;
+  }
+
+  get eyePose() {
+    return lookAt(this.position, this.target, this.scene.up, this.axes[1]);
   }
 
   changed() {
@@ -217,7 +241,7 @@ export class Viewport {
   /** The rectangle [left, top, width, height] that the path's picture fills, in pixels. */
   pictureFrame(aspect) {
     const { clientWidth: width, clientHeight: height } = this.element;
-    const tall = Math.min(height, width / aspect) * FRAME_SHARE;
+    const tall = Math.min(height - 2 * MARGIN, (width - 2 * MARGIN) / aspect);
     return [(width - tall * aspect) / 2, (height - tall) / 2, tall * aspect, tall];
   }
 
@@ -238,7 +262,7 @@ export class Viewport {
   }
 
   aimEye(aspect) {
-    this.camera.matrix.copy(shapes.matrixOf(lookAt(this.position, this.target, this.scene.up, this.axes[1])));
+    this.camera.matrix.copy(shapes.matrixOf(this.eyePose));
     this.camera.fov = fieldOfView(this.scene.cameras.K[this.scene.middle]);
     this.camera.aspect = aspect;
     this.camera.near = this.eye.distance / 200;
