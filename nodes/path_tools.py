@@ -28,7 +28,7 @@ def report_output() -> io.String.Output:
 
 
 def check_path(path: Cameras, inputs: Cameras, limit: bool) -> tuple[Cameras, Seen]:
-    """A path, brought back to what the inputs saw where asked, and how it sees that; a warning in the log if it leaves."""
+    """A path, limited where asked, and how it sees what the inputs saw; a warning in the log where it leaves that."""
     path = limit_to_seen(path, inputs) if limit else path
     seen = measure_seen(path, inputs)
     if bool(seen.outside.any()):

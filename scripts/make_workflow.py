@@ -120,7 +120,9 @@ def side_by_side(nodes: Mapping[str, Json], ids: list[list[str]], left: int, top
 
 def in_columns(nodes: Mapping[str, Json], column: Mapping[str, int]) -> None:
     """Place every node in its column."""
-    side_by_side(nodes, [[each for each in nodes if column[each] == i] for i in range(max(column.values()) + 1)], 40, _TOP)
+    side_by_side(
+        nodes, [[each for each in nodes if column[each] == i] for i in range(max(column.values()) + 1)], 40, _TOP
+    )
 
 
 def in_groups(nodes: Mapping[str, Json], layout: Layout) -> list[Json]:
@@ -202,8 +204,7 @@ def ui_form(prompt: Mapping[str, Json], object_info: Mapping[str, Json], version
         texts = sum(bool(len(d) > 1 and d[1].get("multiline")) for d in definitions_of(info).values())
         slots = max(sum("widget" not in entry for entry in entries), len(outputs))
         height = _FRAME + _SLOT * slots + _WIDGET * len(values) + _TEXT * texts
-        height += _PREVIEW if kind in _SHOWS_RESULTS else 0
-        height += _WIDGET if kind in _WITH_BUTTON else 0
+        height += _PREVIEW * (kind in _SHOWS_RESULTS) + _WIDGET * (kind in _WITH_BUTTON)
         ours = kind.startswith("SceneTok_")
         nodes[node_id] = {
             "id": int(node_id),

@@ -45,9 +45,7 @@ def test_a_list_and_the_object_with_settings_are_the_same_path():
 def test_settings_of_the_text_are_those_of_the_preset():
     cameras = small.cameras()
     path = edited_path(written(loop=True, easing="ease-in"), cameras, FRAMES)
-    expected = make_trajectory(
-        "keyframes", cameras, FRAMES, keys=json.dumps(KEYS), loop=True, easing="ease-in"
-    )
+    expected = make_trajectory("keyframes", cameras, FRAMES, keys=json.dumps(KEYS), loop=True, easing="ease-in")
     assert torch.equal(path.c2w, expected.c2w)
     assert not torch.allclose(path.c2w, edited_path(written(), cameras, FRAMES).c2w)
 
@@ -77,7 +75,7 @@ def test_a_broken_text_is_refused_before_cameras_are_known(text, message):
 
 
 def test_a_broken_key_is_named_by_its_number():
-    with pytest.raises(ValueError, match="keyframe 1: view must be .* between 0 and 3, got 9"):
+    with pytest.raises(ValueError, match=r"keyframe 1: view must be .* between 0 and 3, got 9"):
         edited_path(written([{"view": 0}, {"view": 9}]), small.cameras(), FRAMES)
 
 

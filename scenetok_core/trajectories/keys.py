@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -57,11 +57,10 @@ def read_keyed_path(text: str) -> KeyedPath:
     if not text.strip():
         return KeyedPath(())
     try:
-        data = json.loads(text)
+        read: Any = json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"keyframes are not valid JSON ({error}); expected a list of {_ENTRY_FORMS}") from error
-    if isinstance(data, list):
-        data = {"keys": data}
+    data: Any = {"keys": read} if isinstance(read, list) else read
     if not isinstance(data, dict) or not isinstance(data.get("keys"), list):
         raise ValueError(
             f"keyframes must be a JSON list of {_ENTRY_FORMS}, or an object with such a list as its 'keys', got "

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
+from playwright.sync_api import FloatRect
 
 from tests.browser.page import ComfyPage, Json
 
@@ -99,9 +100,15 @@ class Editor:
         x, y = self.comfy.page.evaluate(_KEY, index)
         return x, y
 
+    def box(self, selector: str = ".st-view") -> FloatRect:
+        """Where a part of the editor is on the page."""
+        box = self.comfy.page.locator(selector).bounding_box()
+        assert box is not None, f"{selector} is not shown"
+        return box
+
     def middle(self) -> tuple[float, float]:
         """The middle of the viewport on the page."""
-        box = self.comfy.page.locator(".st-view").bounding_box()
+        box = self.box()
         return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
     def drag(self, start: tuple[float, float], by: tuple[float, float]) -> None:
@@ -122,7 +129,7 @@ class Editor:
         pixels = np.asarray(self.picture(), dtype=int)
         rows, columns = (np.abs(pixels - colour).max(-1) <= 3).nonzero()
         assert len(rows), f"nothing of colour {colour} in the viewport"
-        box = self.comfy.page.locator(".st-view").bounding_box()
+        box = self.box()
         return box["x"] + float(columns.mean()), box["y"] + float(rows.mean())
 
     def until(self, holds: Callable[[], bool], seconds: float = 60.0) -> None:

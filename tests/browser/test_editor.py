@@ -89,7 +89,7 @@ def test_keys_are_added_deleted_and_ordered(editor):
     assert editor.keys == [POINT, {"view": 7}]
     editor.click("add")
     assert len(editor.keys) == 3 and editor.keys[2].keys() == {"position", "look_at"}
-    first, last = (page.locator(f".st-keys [data-key='{i}']").bounding_box() for i in (0, 2))
+    first, last = (editor.box(f".st-keys [data-key='{i}']") for i in (0, 2))
     editor.drag((first["x"] + 8, first["y"] + 8), (last["x"] - first["x"], 0))
     assert editor.keys[2] == POINT
     page.locator(".st-editor input[type=number]").fill("40")
@@ -112,7 +112,7 @@ def test_one_scrubs_plays_and_looks_through_the_camera(editor):
     assert editor.time == "1 / 48"
     shown = editor.picture().tobytes()
     editor.click("through")
-    box = editor.comfy.page.locator(".st-frame").bounding_box()
+    box = editor.box(".st-frame")
     assert box["width"] == pytest.approx(box["height"], abs=2)  # the pictures are square
     assert editor.picture().tobytes() != shown
     editor.press("ArrowRight", "ArrowRight", "ArrowLeft")

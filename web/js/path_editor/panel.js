@@ -32,6 +32,8 @@ function make(tag, className, parent, properties = {}) {
   return element;
 }
 
+const within = (box, { clientX: x, clientY: y }) => x >= box.left && x < box.right && y >= box.top && y < box.bottom;
+
 function addStyle() {
   if (document.getElementById("scenetok-editor-style")) return;
   make("style", "", document.head, { id: "scenetok-editor-style", textContent: STYLE });
@@ -158,20 +160,20 @@ export class Panel {
   /** Let chips be dragged: `moved(from, to)` says that a key belongs elsewhere. */
   orderBy(moved) {
     this.list.addEventListener("pointerdown", (event) => {
-      let from = event.target.dataset.key;
-      if (from === undefined) return;
+      let from = this.chips.indexOf(event.target);
+      if (from < 0) return;
       const move = (at) => {
-        const over = document.elementFromPoint(at.clientX, at.clientY)?.dataset?.key;
-        if (over === undefined || over === from) return;
-        moved(Number(from), Number(over));
-        from = over;
+        const to = this.chips.findIndex((chip) => within(chip.getBoundingClientRect(), at));
+        if (to < 0 || to === from) return;
+        moved(from, to);
+        from = to;
       };
       const end = () => {
-        window.removeEventListener("pointermove", move);
-        window.removeEventListener("pointerup", end);
+        window.removeEventListener("pointermove", move, true);
+        window.removeEventListener("pointerup", end, true);
       };
-      window.addEventListener("pointermove", move);
-      window.addEventListener("pointerup", end);
+      window.addEventListener("pointermove", move, true); // before the graph, which may keep it to itself
+      window.addEventListener("pointerup", end, true);
     });
   }
 

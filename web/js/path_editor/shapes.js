@@ -70,19 +70,22 @@ function discTexture() {
   return disc;
 }
 
-/** Round dots of a size in pixels, each in its colour ([r, g, b] of 0 to 255, or a CSS colour). */
-export function dots(positions, colours, pixels) {
+/** Round dots of a size in pixels, each in its colour ([r, g, b] of 0 to 255, or a CSS colour); `above` all else. */
+export function dots(positions, colours, pixels, above = false) {
   const geometry = new THREE.BufferGeometry().setFromPoints(positions.map(vector));
   geometry.setAttribute("color", colourAttribute(colours));
   const material = new THREE.PointsMaterial({
-    size: pixels * Math.min(window.devicePixelRatio || 1, 2),
+    size: pixels,
     sizeAttenuation: false,
     vertexColors: true,
     map: discTexture(),
     alphaTest: 0.5,
     transparent: true,
+    depthTest: !above,
   });
-  return new THREE.Points(geometry, material);
+  const points = new THREE.Points(geometry, material);
+  points.renderOrder = above ? 1 : 0;
+  return points;
 }
 
 function colourAttribute(colours) {

@@ -114,7 +114,7 @@ export class Viewport {
     const feet = points.map((point) => add(across(point, scene.up), scale(scene.up, dot(this.ground, scene.up))));
     if (points.length) {
       objects.push(shapes.segments(points.map((point, i) => [point, feet[i]]), KEY, 0.25));
-      objects.push(shapes.dots(points, points.map((_, i) => (i === chosen ? CHOSEN : KEY)), 11));
+      objects.push(shapes.dots(points, points.map((_, i) => (i === chosen ? CHOSEN : KEY)), 11, true));
     }
     if (straight && points.length > 1) {
       objects.push(shapes.dashes(loop ? [...points, points[0]] : points, 0.03 * scene.reach));
@@ -122,7 +122,7 @@ export class Viewport {
     this.handle = this.keys[chosen] ? along(points[chosen], forward(this.keys[chosen]), 0.3 * scene.reach) : null;
     if (this.handle) {
       objects.push(shapes.segments([[points[chosen], this.handle]], CHOSEN, 0.8));
-      objects.push(shapes.dots([this.handle], ["#4cc9f0"], 13));
+      objects.push(shapes.dots([this.handle], ["#4cc9f0"], 13, true));
     }
     this.layer("keys", objects);
     this.label(keys.length);
