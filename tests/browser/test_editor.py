@@ -146,6 +146,16 @@ def test_a_path_is_pasted_as_text_and_a_broken_one_refused(editor):
     assert editor.text == '[{"view": 2}]' == editor.sent
 
 
+def test_it_shows_the_same_after_another_workflow_was_open(editor):
+    page, before = editor.comfy.page, editor.text
+    page.evaluate("() => app.extensionManager.command.execute('Comfy.NewBlankWorkflow')")
+    page.wait_for_function("() => app.graph.nodes.length === 0")
+    page.evaluate("() => app.extensionManager.command.execute('Workspace.PreviousOpenedWorkflow')")
+    page.wait_for_function("() => app.graph.nodes.length > 0")
+    editor.until(lambda: page.locator(".st-label").count() == len(editor.keys))
+    assert json.loads(editor.text) == json.loads(before)
+
+
 def test_the_live_view_draws_the_camera_one_draft_at_a_time(editor):
     page = editor.comfy.page
     page.evaluate(COUNT_PROMPTS)

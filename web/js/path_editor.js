@@ -21,6 +21,15 @@ function hide(widget) {
 
 const linked = (node, name) => node.inputs?.some((input) => input.widget?.name === name && input.link != null);
 
+const remembered = new WeakMap(); // what is shown of every open workflow: node ids to scenes
+
+function scenesOf(workflow) {
+  if (!remembered.has(workflow)) remembered.set(workflow, new Map());
+  return remembered.get(workflow);
+}
+
+const openWorkflow = () => app.extensionManager?.workflow?.activeWorkflow ?? app;
+
 function hostOf(node) {
   const [text, frames] = ["keyframes", "frames"].map((name) => node.widgets.find((widget) => widget.name === name));
   return {
@@ -40,6 +49,9 @@ function hostOf(node) {
       return linked(node, "keyframes");
     },
     url: addressOf,
+    get kept() {
+      return scenesOf(openWorkflow()).get(node.id) ?? app.nodeOutputs?.[node.id]?.path_editor?.[0];
+    },
     update: () => runNode(app, api, node),
   };
 }
@@ -63,13 +75,12 @@ function addEditor(node) {
     const [scene] = output?.path_editor ?? [];
     if (!scene) return;
     host.given = scene.state;
+    scenesOf(openWorkflow()).set(node.id, scene);
     editor.receive(scene);
   };
   after(node, "onExecuted", receive);
   after(node, "onConfigure", () => editor.open());
   after(node, "onRemoved", () => editor.dispose());
-  // What was known when the workflow was put aside.
-  setTimeout(() => editor.scene || receive(app.nodeOutputs?.[node.id]));
 }
 
 function after(node, name, action) {

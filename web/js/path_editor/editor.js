@@ -6,11 +6,12 @@ import { matrixOf } from "./shapes.js";
 import { Viewport } from "./viewport.js";
 
 const FRAMES_PER_SECOND = 24;
+const LOADED = 3; // looks at the host after which its workflow is the one that is open
 
 export class PathEditor {
   /**
    * `host`: `text` (get, set), `frames` (null: known after a run only), `fixed` (the text comes from a link), `url(file)`,
-   * `update()` (a promise).
+   * `update()` (a promise), `kept` (the scene of a workflow that was put aside, if there is one).
    */
   constructor(host) {
     this.host = host;
@@ -23,6 +24,7 @@ export class PathEditor {
     this.through = false;
     this.panel.root.addEventListener("keydown", (event) => this.key(event));
     this.open();
+    this.looks = 0;
     this.watch = setInterval(() => this.follow(), 300);
   }
 
@@ -48,6 +50,8 @@ export class PathEditor {
 
   /** The text may change without the editor: undo of the graph, a loaded workflow, a script. */
   follow() {
+    this.looks += 1;
+    if (this.looks === LOADED && !this.scene && this.host.kept) this.receive(this.host.kept);
     if (this.host.text !== this.text) {
       this.history.push(this.host.text);
       this.read();

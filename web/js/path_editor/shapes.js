@@ -105,9 +105,10 @@ export function pathLine(poses, outside, faded) {
   const geometry = new THREE.BufferGeometry().setFromPoints(points.map(vector));
   geometry.setAttribute("color", colourAttribute(shares.map(timeColour)));
   const opacity = faded ? 0.3 : 1;
-  group.add(new THREE.Line(geometry, new THREE.LineBasicMaterial({ vertexColors: true, transparent: true, opacity })));
+  const material = new THREE.LineBasicMaterial({ vertexColors: true, transparent: true, opacity, depthTest: false });
+  group.add(new THREE.Line(geometry, material));
   if (faded) return group;
-  group.add(dots(points, shares.map((share, i) => (left.has(i) ? OUTSIDE : timeColour(share))), 6));
+  group.add(dots(points, shares.map((share, i) => (left.has(i) ? OUTSIDE : timeColour(share))), 6, true));
   return group;
 }
 

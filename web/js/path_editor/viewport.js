@@ -9,6 +9,7 @@ const CHOSEN = "#ffffff";
 const PICK_PIXELS = 13;
 const MARGIN = 26; // pixels around the path's picture
 const FILLED = 1.15; // of the distance from which everything just fits
+const FEW = 24; // input cameras; the lines of more are fainter
 const TURN = 0.008; // radians per pixel
 const STEEPEST = 1.5; // radians above or below the ground
 
@@ -66,9 +67,9 @@ export class Viewport {
     this.draw();
   }
 
-  /** Through the path's camera one sees the backdrop alone, or what there is without pictures. */
+  /** Through the path's camera one sees the ground and the backdrop; without pictures, where the inputs stand. */
   isShown(name) {
-    return !this.through || name === "backdrop" || (!this.textures.length && ["grid", "inputs"].includes(name));
+    return !this.through || ["backdrop", "grid"].includes(name) || (!this.textures.length && name === "inputs");
   }
 
   /** Input cameras; `url(file)` gives the address of a picture. */
@@ -83,10 +84,15 @@ export class Viewport {
     this.textures = [...byView.values()];
     this.byView = byView;
     this.pictures = c2w.map((pose, i) => shapes.picture(pose, K[i], this.depth, byView.get(i)));
-    this.pictures.forEach((mesh, i) => (mesh.userData.view = i));
+    this.pictures.forEach((mesh, i) => {
+      mesh.userData.view = i;
+      mesh.visible = byView.has(i) || !byView.size; // the others can be clicked, too
+    });
+    const wires = Math.max(0.15, 0.75 * Math.min(1, FEW / c2w.length));
     this.layer("pictures", this.pictures);
-    this.layer("inputs", c2w.map((pose, i) => shapes.frustum(pose, K[i], this.depth, "#9aa4b5", 0.75)));
-    this.layer("grid", [shapes.grid(this.ground, scene.up, 6 * scene.reach), shapes.cross(scene.pivot, 0.04 * scene.reach)]);
+    this.layer("inputs", c2w.map((pose, i) => shapes.frustum(pose, K[i], this.depth, "#9aa4b5", wires)));
+    this.layer("pivot", [shapes.cross(scene.pivot, 0.04 * scene.reach)]);
+    this.layer("grid", [shapes.grid(this.ground, scene.up, 6 * scene.reach)]);
     this.backdrop(null);
     if (first) this.frameAll();
   }
