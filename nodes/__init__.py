@@ -14,6 +14,7 @@ from .generate import SceneGenSample, SceneGenSweep
 from .interchange import CamerasFromCameraCtrl, CamerasFromDA3, CamerasFromExtrinsics
 from .interchange_out import CamerasToCameraCtrl, CamerasToExtrinsics, CamerasToLoad3D, CamerasToWan, SaveCameras
 from .loaders import LoadGenerator, LoadModel, LoadPhotograph, LoadViews
+from .path_editor import PathEditor
 from .path_tools import EditTrajectory, JoinTrajectories, PathPreview
 from .points import MakePointCloud, Turntable
 from .render import RenderTrajectory, RenderUncertainty
@@ -27,6 +28,7 @@ NODES: list[type[io.ComfyNode]] = [
     LoadPhotograph,
     EncodeViews,
     CameraTrajectory,
+    PathEditor,
     TransferTrajectory,
     EditTrajectory,
     JoinTrajectories,

@@ -8,7 +8,7 @@ from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ..scenetok_core.path_preview import draw_path
-from ..scenetok_core.seen import describe_seen, limit_to_seen, measure_seen
+from ..scenetok_core.seen import Seen, describe_seen, limit_to_seen, measure_seen
 from ..scenetok_core.sheets import to_tensor
 from ..scenetok_core.trajectories import edit_path, join_paths
 from ..scenetok_core.types import Cameras
@@ -27,15 +27,20 @@ def report_output() -> io.String.Output:
     )
 
 
-def path_and_report(path: Cameras, inputs: Cameras, limit: bool) -> io.NodeOutput:
-    """A path and its report; a warning on the node and in the log where it leaves what was seen."""
+def check_path(path: Cameras, inputs: Cameras, limit: bool) -> tuple[Cameras, Seen]:
+    """A path, limited where asked, and how it sees what the inputs saw; a warning in the log where it leaves that."""
     path = limit_to_seen(path, inputs) if limit else path
     seen = measure_seen(path, inputs)
+    if bool(seen.outside.any()):
+        _log.warning("%s", describe_seen(seen))
+    return path, seen
+
+
+def path_and_report(path: Cameras, inputs: Cameras, limit: bool) -> io.NodeOutput:
+    """A path and its report; a warning on the node and in the log where it leaves what was seen."""
+    path, seen = check_path(path, inputs, limit)
     report = describe_seen(seen)
-    if not bool(seen.outside.any()):
-        return io.NodeOutput(path.to_dict(), report)
-    _log.warning("%s", report)
-    return io.NodeOutput(path.to_dict(), report, ui=ui.PreviewText(report))
+    return io.NodeOutput(path.to_dict(), report, ui=ui.PreviewText(report) if bool(seen.outside.any()) else None)
 
 
 class EditTrajectory(io.ComfyNode):

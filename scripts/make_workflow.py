@@ -44,6 +44,7 @@ _SHOWS_RESULTS = {
     "SceneTok_SaveTokens",
     "SceneTok_SceneInfo",
 }
+_SIZES = {"SceneTok_PathEditor": (660, 760)}  # of nodes that the page makes larger
 _WITH_BUTTON = {
     "SceneTok_LoadPhotograph",
     "SceneTok_LoadTokens",
@@ -123,10 +124,20 @@ def stack(nodes: Mapping[str, Json], ids: list[str], left: int, top: int) -> int
     return top
 
 
+def side_by_side(nodes: Mapping[str, Json], ids: list[list[str]], left: int, top: int) -> tuple[int, int]:
+    """Place columns of nodes next to each other; returns where they end on the right and below."""
+    bottom = top
+    for column in ids:
+        bottom = max(bottom, stack(nodes, column, left, top) - _GAP_Y)
+        left += max(nodes[node_id]["size"][0] for node_id in column) + _GAP_X
+    return left - _GAP_X, bottom
+
+
 def in_columns(nodes: Mapping[str, Json], column: Mapping[str, int]) -> None:
     """Place every node in its column."""
-    for index in range(max(column.values()) + 1):
-        stack(nodes, [each for each in nodes if column[each] == index], 40 + index * (_WIDTH + _GAP_X), _TOP)
+    side_by_side(
+        nodes, [[each for each in nodes if column[each] == i] for i in range(max(column.values()) + 1)], 40, _TOP
+    )
 
 
 def in_groups(nodes: Mapping[str, Json], layout: Layout) -> list[Json]:
@@ -139,13 +150,8 @@ def in_groups(nodes: Mapping[str, Json], layout: Layout) -> list[Json]:
             top = bottom + _GAP_Y
         else:
             left, top = right, _TOP - _TITLE
-        inside = left + _PADDING
-        ends = [
-            stack(nodes, column, inside + index * (_WIDTH + _GAP_X), top + _TITLE) - _GAP_Y
-            for index, column in enumerate(group.columns)
-        ]
-        width = 2 * _PADDING + len(group.columns) * (_WIDTH + _GAP_X) - _GAP_X
-        bottom = max(ends) + _PADDING
+        end, bottom = side_by_side(nodes, group.columns, left + _PADDING, top + _TITLE)
+        width, bottom = end + _PADDING - left, bottom + _PADDING
         right = max(right, left + width + _GAP_X)
         frames.append(
             {
@@ -236,7 +242,7 @@ def ui_form(prompt: Mapping[str, Json], object_info: Mapping[str, Json], version
             "id": int(node_id),
             "type": kind,
             "pos": [0, 0],
-            "size": [_WIDTH, height_of(kind, info, slots, len(values))],
+            "size": list(_SIZES.get(kind, (_WIDTH, height_of(kind, info, slots, len(values))))),
             "flags": {},
             "order": order,
             "mode": 0,

@@ -56,6 +56,7 @@ NODES = {
     "SceneTok_LoadPictures",
     "SceneTok_EstimateCameras",
     "SceneTok_LeaveOneOut",
+    "SceneTok_PathEditor",
 }
 CANCEL_SHARE = 0.1  # of all steps; a limit in seconds would fail on a busy machine
 

@@ -332,7 +332,7 @@ def test_json_keys_of_every_form():
     ("text", "message"),
     [
         ("[{", "not valid JSON"),
-        ("{}", "non-empty JSON list"),
+        ("{}", "must be a JSON list"),
         ("[]", "non-empty JSON list"),
         ('[{"view": 0}, {"view": 99}]', "keyframe 1: view must be .* between 0 and 8, got 99"),
         ('[{"view": true}]', "keyframe 0: view must"),

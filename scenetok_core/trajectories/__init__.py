@@ -18,7 +18,7 @@ from ..framing import estimate_up, focus_point
 from ..types import Cameras
 from .around import arc, orbit, spiral
 from .join import join_paths
-from .keys import keyframes_from_json
+from .keys import KeyedPath, keyframes_from_json, read_keyed_path
 from .moves import dolly, pan, tilt, zoom
 from .pace import Easing, Pace
 from .through import follow, keyframes, loop
@@ -27,6 +27,7 @@ from .tools import edit_path, offset_path, path_fov, resample_path, reverse_path
 __all__ = [
     "PRESETS",
     "Easing",
+    "KeyedPath",
     "Pace",
     "arc",
     "dolly",
@@ -45,6 +46,7 @@ __all__ = [
     "pan",
     "path_fov",
     "preset_options",
+    "read_keyed_path",
     "resample_path",
     "reverse_path",
     "smooth_path",

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
 from ..framing import look_at, with_fov
 from ..types import Cameras
+from .pace import Easing
 from .rig import Rig, start_rig
 from .through import join_keys
 
+KEYFRAMES_VERSION = 1
 _ENTRY_KEYS = {
     "view": {"view", "fov"},
     "c2w": {"c2w", "fov"},
@@ -23,8 +27,56 @@ _ENTRY_FORMS = (
 )
 
 
+@dataclass(frozen=True)
+class KeyedPath:
+    """Keys of a path and how it is walked, as written down; see `read_keyed_path`.
+
+    Raises:
+        ValueError: settings that are none.
+    """
+
+    entries: tuple[object, ...]  # in order; none: the path follows the inputs
+    loop: bool = False
+    easing: Easing = "linear"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.loop, bool):
+            raise ValueError(f"keyframes: loop must be true or false, got {self.loop!r}")
+        if self.easing not in get_args(Easing):
+            raise ValueError(f"keyframes: unknown easing {self.easing!r}; choose one of {', '.join(get_args(Easing))}")
+
+
+def read_keyed_path(text: str) -> KeyedPath:
+    """Read a path's text: nothing, a JSON list of keys, or `{"version": 1, "keys": [...], "loop": ..., "easing": ...}`.
+
+    All but the keys may be left out. What a key is says `keyframes_from_json`; keys are read there.
+
+    Raises:
+        ValueError: not JSON of that form, a newer version, or settings that are none.
+    """
+    if not text.strip():
+        return KeyedPath(())
+    try:
+        read: Any = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"keyframes are not valid JSON ({error}); expected a list of {_ENTRY_FORMS}") from error
+    data: Any = {"keys": read} if isinstance(read, list) else read
+    if not isinstance(data, dict) or not isinstance(data.get("keys"), list):
+        raise ValueError(
+            f"keyframes must be a JSON list of {_ENTRY_FORMS}, or an object with such a list as its 'keys', got "
+            f"{text.strip()[:60]}"
+        )
+    settings = {name: value for name, value in data.items() if name not in ("keys", "version")}
+    version, unknown = data.get("version", KEYFRAMES_VERSION), sorted(set(settings) - {"loop", "easing"})
+    if isinstance(version, bool) or not isinstance(version, int) or not 1 <= version <= KEYFRAMES_VERSION:
+        raise ValueError(f"keyframes have version {version!r}, this pack reads up to {KEYFRAMES_VERSION}; update it")
+    if unknown:
+        raise ValueError(f"keyframes know the settings loop and easing, got {', '.join(unknown)}")
+    return KeyedPath(tuple(data["keys"]), **settings)
+
+
 def keyframes_from_json(text: str, like: Cameras) -> Cameras:
-    """Read keys from a JSON list.
+    """Read keys from a JSON list, or from the `keys` of what `read_keyed_path` reads.
 
     An entry is `{"view": i}` (input camera i), `{"c2w": 4 x 4}` (OpenCV camera-to-world) or `{"position": [x, y, z],
     "look_at": [x, y, z]}`, in the inputs' scene units. Each may have `"fov"`, the vertical field of view in degrees of
@@ -39,14 +91,11 @@ def keyframes_from_json(text: str, like: Cameras) -> Cameras:
         One camera per entry, with the `size` and `unit` of `like`.
 
     Raises:
-        ValueError: not a JSON list, an empty one, or a broken entry, which is named by its number.
+        ValueError: no such JSON, no keys, or a broken one, which is named by its number.
     """
-    try:
-        entries = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"keyframes are not valid JSON ({error}); expected a list of {_ENTRY_FORMS}") from error
-    if not isinstance(entries, list) or not entries:
-        raise ValueError(f"keyframes must be a non-empty JSON list of {_ENTRY_FORMS}, got {text.strip()[:60]}")
+    entries = read_keyed_path(text).entries
+    if not entries:
+        raise ValueError(f"keyframes must be a non-empty JSON list of {_ENTRY_FORMS}, got {text.strip()[:60]!r}")
     rig = start_rig(like, None, None)
     keys = []
     for number, entry in enumerate(entries):

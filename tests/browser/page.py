@@ -34,6 +34,8 @@ _SETTINGS = {
     "Comfy.InstalledVersion": "99.0.0",  # and tells what is new
     "LiteGraph.Canvas.MinFontSizeForLOD": 0,  # small titles vanish
 }
+# The veil over a loading page; where the end of its animation is missed, it would stay.
+_NO_VEIL = ".p-blockui-mask { display: none !important; }"
 _DROP = """text => {
     const data = new DataTransfer();
     data.items.add(new File([text], "workflow.json", { type: "application/json" }));
@@ -83,6 +85,7 @@ class ComfyPage:
         page.request.post(f"{url}/api/settings", data={**_SETTINGS, **settings})
         page.goto(url, wait_until="domcontentloaded")
         page.wait_for_function(_READY, timeout=120_000)
+        page.add_style_tag(content=_NO_VEIL)
         return opened
 
     def hear(self, message: ConsoleMessage) -> None:
