@@ -83,7 +83,8 @@ def write_scene() -> None:
     """Write what the shipped model makes of the input views, with the first of them as its thumbnail."""
     model = SceneTok.load(CHECKPOINT)
     views = open_capture(FOLDER / "transforms.json").load()
-    scene = model.encode(fit_views(views, (model.config.image_size,) * 2))
+    side = model.config.image_size
+    scene = model.encode(fit_views(views, (side, side)))
     notes = "The example room of this pack, from eight pictures."
     save_scene(FOLDER / "room.safetensors", annotate(scene, title="Example room", notes=notes, picture=views.rgb[0]))
 
