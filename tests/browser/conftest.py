@@ -69,9 +69,10 @@ def page(browser, engine, mode, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def stock_errors(browser, engine, mode, tmp_path_factory):
-    """What a page without this pack prints while it opens and shows an empty graph."""
+    """What a page without this pack prints while it opens, shows an empty graph and the template browser."""
     pages = _pages(browser, engine, mode, tmp_path_factory.mktemp("stock"), {}, f"{mode.name}_stock")
     for opened in pages:
-        opened.page.wait_for_timeout(3000)
+        opened.page.evaluate("() => app.extensionManager.command.execute('Comfy.BrowseTemplates')")
+        opened.page.wait_for_timeout(5000)
         found = set(opened.errors)
     return found

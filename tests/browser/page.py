@@ -34,8 +34,12 @@ _SETTINGS = {
     "Comfy.InstalledVersion": "99.0.0",  # and tells what is new
     "LiteGraph.Canvas.MinFontSizeForLOD": 0,  # small titles vanish
 }
-# The veil over a loading page; where the end of its animation is missed, it would stay.
-_NO_VEIL = ".p-blockui-mask { display: none !important; }"
+# A busy machine may miss the end of an animation: a veil over the loading page or a closed dialog would stay.
+_NO_MOTION = """document.addEventListener("DOMContentLoaded", () => {
+    const style = document.createElement("style");
+    style.textContent = "*, *::before, *::after { animation: none !important; transition: none !important; }";
+    document.head.append(style);
+});"""
 _DROP = """text => {
     const data = new DataTransfer();
     data.items.add(new File([text], "workflow.json", { type: "application/json" }));
@@ -83,9 +87,9 @@ class ComfyPage:
         page.on("console", opened.hear)
         page.route("**/*", lambda route: opened.guard(route))
         page.request.post(f"{url}/api/settings", data={**_SETTINGS, **settings})
+        page.add_init_script(_NO_MOTION)
         page.goto(url, wait_until="domcontentloaded")
         page.wait_for_function(_READY, timeout=120_000)
-        page.add_style_tag(content=_NO_VEIL)
         return opened
 
     def hear(self, message: ConsoleMessage) -> None:
