@@ -13,6 +13,11 @@ from tests.engine import ComfyServer
 
 NEWEST = Path(os.environ.get("SCENETOK_FRONTEND", PACK / ".venv" / "frontend")) / "comfyui_frontend_package" / "static"
 
+STOCK_PROMPT = {
+    "1": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 0}},
+    "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+}
+
 
 @dataclass(frozen=True)
 class Mode:
@@ -69,9 +74,11 @@ def page(browser, engine, mode, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def stock_errors(browser, engine, mode, tmp_path_factory):
-    """What a page without this pack prints while it opens, shows an empty graph and the template browser."""
+    """What a page without this pack prints while it opens, runs a prompt and shows the template browser."""
     pages = _pages(browser, engine, mode, tmp_path_factory.mktemp("stock"), {}, f"{mode.name}_stock")
     for opened in pages:
+        opened.load(STOCK_PROMPT)
+        opened.queue()
         opened.page.evaluate("() => app.extensionManager.command.execute('Comfy.BrowseTemplates')")
         opened.page.wait_for_timeout(5000)
         found = set(opened.errors)

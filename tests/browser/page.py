@@ -52,6 +52,8 @@ _QUEUE = """() => new Promise(resolve => {
 })"""
 _CHANGING = re.compile(r"127\.0\.0\.1:\d+|[-.][\w-]{8}\.(?=js|css)|:\d+:\d+")  # ports, hashes of builds, positions
 
+_ELSEWHERE = re.compile(r"https?://(?!127\.0\.0\.1)")
+
 
 class BrowserMissingError(RuntimeError):
     """No Chromium on this machine; the message says what to install."""
@@ -98,7 +100,9 @@ class ComfyPage:
             self.note(message.text)
 
     def note(self, text: str) -> None:
-        """Remember an error."""
+        """Remember an error, unless it is about a host that `guard` keeps the page from."""
+        if _ELSEWHERE.search(text):
+            return
         self.errors.append(_CHANGING.sub("", text.splitlines()[0])[:200])
 
     def guard(self, route: Route) -> None:
@@ -113,6 +117,11 @@ class ComfyPage:
         data = self.page.evaluate_handle(_DROP, json.dumps(workflow))
         self.page.dispatch_event("#graph-canvas", "drop", {"dataTransfer": data})
         self.page.wait_for_function("count => app.graph.nodes.length === count", arg=len(workflow["nodes"]))
+        self.page.wait_for_timeout(500)
+
+    def load(self, prompt: Json) -> None:
+        """Show an API prompt as a graph."""
+        self.page.evaluate("async prompt => { await app.loadApiJson(prompt, 'prompt'); }", prompt)
         self.page.wait_for_timeout(500)
 
     def prompt(self) -> Json:

@@ -46,7 +46,7 @@ def test_the_template_browser_lists_the_workflows(page):
     dialog.get_by_text("encode_render", exact=False).first.wait_for()
     page.page.wait_for_timeout(1500)
     page.screenshot("templates", fit=False)
-    page.page.keyboard.press("Escape")
+    dialog.get_by_role("button", name="Close").first.click()
     dialog.wait_for(state="hidden")
 
 
