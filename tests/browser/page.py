@@ -91,8 +91,12 @@ class ComfyPage:
         page.request.post(f"{url}/api/settings", data={**_SETTINGS, **settings})
         page.add_init_script(_NO_MOTION)
         page.goto(url, wait_until="domcontentloaded")
-        page.wait_for_function(_READY, timeout=120_000)
+        opened.wait_until_ready()
         return opened
+
+    def wait_until_ready(self) -> None:
+        """Wait until the page knows the nodes."""
+        self.page.wait_for_function(_READY, timeout=120_000)
 
     def hear(self, message: ConsoleMessage) -> None:
         """Remember what the console shows in red."""
