@@ -211,7 +211,6 @@ class SaveCameras(io.ComfyNode):
         """Write the files and list them for the history."""
         posed = read_cameras(cameras)
         rgb = None if images is None else views_from_sockets(images, cameras).rgb
-        folder, root = folders.new_cameras_folder(filename_prefix), folders.output_folder()
-        files = [file.relative_to(root) for file in save_cameras(folder, posed, format, rgb)]
-        listed = [{"filename": file.name, "subfolder": file.parent.as_posix(), "type": "output"} for file in files]
-        return io.NodeOutput(folder.relative_to(root).as_posix(), ui={"cameras": listed})
+        folder = folders.new_cameras_folder(filename_prefix)
+        listed = [folders.listing(file) for file in save_cameras(folder, posed, format, rgb)]
+        return io.NodeOutput(folder.relative_to(folders.output_folder()).as_posix(), ui={"cameras": listed})

@@ -86,9 +86,8 @@ class SaveSceneTokens(io.ComfyNode):
         scene = annotate(read_tokens(tokens), title=title, notes=notes, picture=picture)
         path = folders.new_scene_path(filename_prefix)
         save_scene(path, scene)
-        name = path.relative_to(folders.output_folder())
-        listed: dict[str, Any] = {"filename": name.name, "subfolder": name.parent.as_posix(), "type": "output"}
-        return io.NodeOutput(f"{name.as_posix()} [output]", ui={"scenes": [listed], **_shown(scene, cls)})
+        name = path.relative_to(folders.output_folder()).as_posix()
+        return io.NodeOutput(f"{name} [output]", ui={"scenes": [folders.listing(path)], **_shown(scene, cls)})
 
 
 class LoadSceneTokens(io.ComfyNode):

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .camera import fit_cameras, fit_image
+from .camera import fit_cameras, fit_image, invert_poses
 from .depth import DepthHead, depth_limits, grey_depth
 from .framing import DEFAULT_FOV, single_camera
 from .interchange.depth_anything import INTRINSICS_SIZE, geometry_cameras
@@ -104,7 +104,7 @@ def to_da3(posed: PosedDepth) -> dict[str, Any]:
     """Posed depth as a `DA3_GEOMETRY` of several views; confidence is 0 where depth is unknown."""
     cameras = posed.views.cameras.to("cpu")
     height, width = posed.depth.shape[-2:]
-    w2c = torch.linalg.inv(cameras.c2w.double()).float()
+    w2c = invert_poses(cameras.c2w).float()
     return {
         "mode": "multiview",
         "depth": posed.depth.float().cpu().contiguous(),
