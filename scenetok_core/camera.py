@@ -131,6 +131,32 @@ def scene_scales(
     return torch.full(centers.shape[:-2], factor, dtype=torch.float64, device=centers.device)
 
 
+def reference_scale(centers: Tensor, origin: Tensor, scale: str | float) -> float:
+    """Network units per input unit of a scene whose farthest camera is at distance 1 from its origin (3DRAE, app. C).
+
+    Args:
+        centers: camera centres [V, 3].
+        origin: [3], the centre of the reference camera.
+        scale: as for `scene_scale`; cameras that only turn keep scale 1.
+
+    Raises:
+        ValueError: `scale` is something else.
+    """
+    check_scale(scale)
+    return float(reference_scales(centers, origin)) if scale == "auto" else 1.0 if scale == "none" else float(scale)
+
+
+def reference_scales(
+    centers: Tensor,  # [..., V, 3]
+    origins: Tensor,  # [..., 3]
+) -> Tensor:
+    """`reference_scale` "auto" of every scene of a batch, [...] float64."""
+    centers, origins = centers.double(), origins.double()
+    magnitude = torch.maximum(centers.norm(dim=-1).amax(-1), origins.norm(dim=-1))
+    radius = (centers - origins[..., None, :]).norm(dim=-1).amax(-1)
+    return scale_to(torch.where(radius > _STANDSTILL * magnitude, radius, 0.0), 1.0)
+
+
 def check_scale(scale: str | float) -> None:
     """Raise `ValueError` unless `scale` is one that `scene_scale` takes."""
     positive = isinstance(scale, (int, float)) and math.isfinite(scale) and scale > 0

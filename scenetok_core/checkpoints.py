@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -17,9 +17,21 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, load_file, save_file
 from torch import Tensor
 
-from .configs import DepthConfig, ModelConfig, SceneGenConfig, SceneTokConfig, StoredConfig, from_dict, to_dict
+from .configs import (
+    DepthConfig,
+    Dit3dConfig,
+    ModelConfig,
+    RaeConfig,
+    SceneGenConfig,
+    SceneTokConfig,
+    StoredConfig,
+    from_dict,
+    to_dict,
+)
 from .files import replacing
+from .models.dit3d import Dit3dNetworks
 from .models.networks import Networks
+from .models.rae import RaeNetworks
 from .models.scenegen import GeneratorNetworks
 from .pickles import PICKLED
 from .presets import choose_preset, model_tensors
@@ -37,6 +49,8 @@ _KINDS: dict[type[StoredConfig], str] = {
     SceneTokConfig: "a SceneTok model",
     SceneGenConfig: "a scene generator",
     DepthConfig: "a depth head",
+    RaeConfig: "a 3DRAE model",
+    Dit3dConfig: "a 3DDiT generator",
 }
 _CONFIGS = {config.family: config for config in _KINDS}
 C = TypeVar("C", bound=StoredConfig)
@@ -230,9 +244,18 @@ def _check_newer(path: Path, found: str, ours: str) -> None:
         )
 
 
-def build_networks(config: ModelConfig) -> Networks | GeneratorNetworks:
+AnyNetworks = Networks | GeneratorNetworks | RaeNetworks | Dit3dNetworks
+_NETWORKS: dict[type[ModelConfig], Callable[[Any], AnyNetworks]] = {
+    SceneTokConfig: Networks,
+    SceneGenConfig: GeneratorNetworks,
+    RaeConfig: RaeNetworks,
+    Dit3dConfig: Dit3dNetworks,
+}
+
+
+def build_networks(config: ModelConfig) -> AnyNetworks:
     """The networks of a configuration, freshly initialised on the default device."""
-    return GeneratorNetworks(config) if isinstance(config, SceneGenConfig) else Networks(config)
+    return _NETWORKS[type(config)](config)
 
 
 @overload
@@ -243,11 +266,17 @@ def load_networks(
 def load_networks(
     state: Mapping[str, Tensor], config: SceneGenConfig, dtype: torch.dtype | None = None
 ) -> GeneratorNetworks: ...
+@overload
+def load_networks(state: Mapping[str, Tensor], config: RaeConfig, dtype: torch.dtype | None = None) -> RaeNetworks: ...
+@overload
+def load_networks(
+    state: Mapping[str, Tensor], config: Dit3dConfig, dtype: torch.dtype | None = None
+) -> Dit3dNetworks: ...
 def load_networks(
     state: Mapping[str, Tensor],
     config: ModelConfig,
     dtype: torch.dtype | None = None,
-) -> Networks | GeneratorNetworks:
+) -> AnyNetworks:
     """Build the networks of `config` around `state`, without initialising them first.
 
     Raises:
@@ -265,7 +294,7 @@ def check_tensors(state: Mapping[str, Tensor], config: ModelConfig) -> None:
     check_shapes(state, _empty_networks(config)[1], _misfit(config))
 
 
-def _empty_networks(config: ModelConfig) -> tuple[Networks | GeneratorNetworks, dict[str, torch.Size]]:
+def _empty_networks(config: ModelConfig) -> tuple[AnyNetworks, dict[str, torch.Size]]:
     with torch.device("meta"):
         networks = build_networks(config)
     return networks, {name: tensor.shape for name, tensor in networks.state_dict().items()}

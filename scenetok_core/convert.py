@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .checkpoints import check_tensors, identify, read_tensors, save_checkpoint
-from .configs import DepthConfig, ModelConfig
+from .configs import ReleasedConfig, SceneGenConfig, SceneTokConfig
 from .pickles import PICKLED, read_pickled
 
 _CHUNK = 16 * 2**20  # bytes
@@ -23,7 +23,7 @@ def convert_checkpoint(
     dtype: torch.dtype = torch.bfloat16,
     preset: str | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> list[ModelConfig]:
+) -> list[ReleasedConfig]:
     """Write the networks of a released checkpoint with their configuration; nothing of a pickled file is run.
 
     Frozen parts, position tables and whatever else a training tool stored are left out. The file appears whole or not
@@ -49,9 +49,12 @@ def convert_checkpoint(
     pickled = source.suffix.lower() in PICKLED
     tensors, metadata = (read_pickled(source), {}) if pickled else read_tensors(source)
     kept, found = identify(source, tensors, metadata, preset)
-    configs = [config for config in found if not isinstance(config, DepthConfig)]
+    configs = [config for config in found if isinstance(config, SceneTokConfig | SceneGenConfig)]
     if not configs:
-        raise ValueError(f"{source.name} is a depth head, which is never released in another form; use it as it is")
+        raise ValueError(
+            f"{source.name} is of the family {found[0].family!r}, which was never released in another form; use it as "
+            "it is"
+        )
     check_tensors(kept, configs[0])
     origin = {**metadata, "source": source.name, "source_sha256": file_hash(source, progress)}
     save_checkpoint(target, {name: _owned(tensor, dtype) for name, tensor in kept.items()}, configs[0], origin)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 
-from .configs import CompressorConfig, DecoderConfig, GeneratorConfig, NetworkConfig
+from .configs import CompressorConfig, DecoderConfig, Dit3dConfig, GeneratorConfig, NetworkConfig, RaeConfig
 
 _EXACT = torch.float32.itemsize  # of rays and of latents between steps
 _RAY = 6  # numbers of a ray
@@ -18,6 +18,8 @@ _COMPRESSOR = 18  # measured 11 to 16
 _DECODER = 26  # 22 to 24
 _GENERATOR = 16  # 14
 _CONDITIONING = 3  # 2.4, of the cells of views and anchors
+_FUSION = 12  # neck and query decoder of a 3DRAE
+_DPT = 24  # numbers per pixel and feature of a DPT head
 _LATENT_COPIES = 4  # noise, state, clean estimate, velocity
 
 
@@ -56,6 +58,28 @@ def generator_bytes(config: GeneratorConfig, views: int, *, guided: bool, itemsi
     keys_values = 2 * config.depth * (views * cells + 1 + config.anchors)
     numbers = config.hidden * (max(conditioning, block) + keys_values)
     return numbers * itemsize + (views + config.anchors) * _map_bytes(config)
+
+
+def neck_bytes(config: RaeConfig, views: int, patches: int, itemsize: int) -> int:
+    """Bytes to fuse `views` views of `patches` patches each."""
+    rows = config.tokens + views * patches
+    return _FUSION * rows * config.hidden * itemsize + views * patches * config.patch**2 * (_RAY + 1) * _EXACT
+
+
+def queries_bytes(config: RaeConfig, views: int, patches: int, itemsize: int) -> int:
+    """Bytes to decode `views` views of `patches` patches each, as pictures or as points."""
+    depth = max(config.decoder_depth, config.points.depth if config.points else 0)
+    kept = 2 * depth * config.tokens * config.hidden
+    block = _FUSION * views * (patches + config.tokens) * config.hidden
+    pixels = views * patches * config.patch**2
+    head = _DPT * pixels * (config.points.features if config.points else 0)
+    return (kept + block + head) * itemsize + 2 * pixels * _RAY * _EXACT
+
+
+def dit3d_bytes(config: Dit3dConfig, *, guided: bool, itemsize: int) -> int:
+    """Bytes to draw the tokens of a scene."""
+    rows = (1 + guided) * config.tokens * (1 if config.condition == "channels" else 2)
+    return _DECODER * rows * max(config.hidden, config.head_hidden) * itemsize
 
 
 def _cells(config: NetworkConfig) -> int:

@@ -21,7 +21,7 @@ from .placement import Exhaustion, Place, Room, Stages, encode_frames, fits_whol
 from .published import load_autoencoder
 from .sampling import Progress, Schedule, check_solver
 from .selection import middle_view, select_views, sharpness
-from .types import Cameras, SceneTokens, Views
+from .types import Cameras, SceneTokens, Views, check_scene_model
 from .weights import default_dtype
 
 
@@ -283,11 +283,7 @@ class SceneTok:
 
     def check_scene(self, scene: SceneTokens) -> None:
         """Raise `ValueError` unless `scene` holds tokens of this model."""
-        if scene.model_hash != self.hash or scene.tokens.shape[-1] != self.config.compressor.token_dim:
-            raise ValueError(
-                f"these tokens were made by model {scene.preset!r} ({scene.model_hash}), not by {self.config.name!r} "
-                f"({self.hash}); load that model, or encode the views again with this one"
-            )
+        check_scene_model(scene, self.config.name, self.hash, self.config.compressor.token_dim)
 
 
 def or_seeded(generator: torch.Generator | None) -> torch.Generator:

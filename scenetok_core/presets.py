@@ -17,15 +17,15 @@ from .configs import (
     CompressorConfig,
     DecoderConfig,
     GeneratorConfig,
-    ModelConfig,
     NetworkConfig,
+    ReleasedConfig,
     SamplingConfig,
     SceneGenConfig,
     SceneTokConfig,
 )
 
 T = TypeVar("T")
-C = TypeVar("C", bound=ModelConfig)
+C = TypeVar("C", bound=ReleasedConfig)
 Shapes = Mapping[str, Sequence[int]]
 
 _DL3DV_FOCAL = (15.0, 8.4375)  # 3840 / 256 and 2160 / 256, as trained, whatever the size of the pictures
@@ -40,7 +40,7 @@ def _scenegen(shift: int) -> SceneGenConfig:
     return SceneGenConfig(f"scenegen_shift{shift}_re10k", sampling=sampling)
 
 
-PRESETS: Mapping[str, ModelConfig] = MappingProxyType(
+PRESETS: Mapping[str, ReleasedConfig] = MappingProxyType(
     {
         config.name: config
         for config in (
@@ -90,7 +90,7 @@ def model_tensors(state: Mapping[str, T]) -> dict[str, T]:
     raise ValueError(f"no SceneTok model: none of its {len(state)} tensors has a name that begins with one of {known}")
 
 
-def recognise(shapes: Shapes) -> list[ModelConfig]:
+def recognise(shapes: Shapes) -> list[ReleasedConfig]:
     """The released models that a checkpoint fits equally well, best first; sizes that differ are taken from `shapes`.
 
     What shapes do not tell (ray order, focal factors, sampling) comes from the released model with the fewest
@@ -115,7 +115,7 @@ def recognise(shapes: Shapes) -> list[ModelConfig]:
     return [fitted for _, fitted in alike]
 
 
-def choose_preset(shapes: Shapes, file: str = "", preset: str | None = None) -> list[ModelConfig]:
+def choose_preset(shapes: Shapes, file: str = "", preset: str | None = None) -> list[ReleasedConfig]:
     """The configuration of a checkpoint, and after it others that its shapes fit as well.
 
     Args:
@@ -141,7 +141,7 @@ def with_null_tokens(config: C, shapes: Shapes) -> C:
     return dataclasses.replace(config, decoder=decoder)
 
 
-def fit_preset(preset: ModelConfig, shapes: Shapes) -> ModelConfig:
+def fit_preset(preset: ReleasedConfig, shapes: Shapes) -> ReleasedConfig:
     """`preset` with the sizes that the tensors have, among them whether there are null tokens."""
     if isinstance(preset, SceneGenConfig):
         generator = _generator(preset.generator, shapes)
@@ -162,7 +162,7 @@ def _grid(network: NetworkConfig) -> int:
     return network.ray_map // network.ray_patch
 
 
-def _differences(preset: ModelConfig, fitted: ModelConfig) -> tuple[int, int]:
+def _differences(preset: ReleasedConfig, fitted: ReleasedConfig) -> tuple[int, int]:
     """How many sizes of the networks differ, and whether the presence of null tokens does."""
     before, after = (_settings(config) for config in (preset, fitted))
     differing = [key for key in before if before[key] != after[key]]
@@ -170,7 +170,7 @@ def _differences(preset: ModelConfig, fitted: ModelConfig) -> tuple[int, int]:
     return len(differing) - null, null
 
 
-def _settings(config: ModelConfig) -> dict[tuple[str, str], Any]:
+def _settings(config: ReleasedConfig) -> dict[tuple[str, str], Any]:
     parts = ("generator",) if isinstance(config, SceneGenConfig) else ("compressor", "decoder")
     return {(part, name): value for part in parts for name, value in dataclasses.asdict(getattr(config, part)).items()}
 

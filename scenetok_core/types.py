@@ -300,3 +300,12 @@ class SceneTokens:
             mask=None if mask is None or bool(mask.all()) else mask,
             meta=dict(data.get("meta") or {}),
         )
+
+
+def check_scene_model(scene: SceneTokens, name: str, digest: str, token_dim: int) -> None:
+    """Raise `ValueError` unless `scene` holds tokens of the model of this name and hash."""
+    if scene.model_hash != digest or scene.tokens.shape[-1] != token_dim:
+        raise ValueError(
+            f"these tokens were made by model {scene.preset!r} ({scene.model_hash}), not by {name!r} ({digest}); load "
+            "that model, or encode the views again with this one"
+        )

@@ -16,7 +16,7 @@ from torch import Tensor
 from .autoencoders import Autoencoder, published_files
 from .camera import fit_views
 from .checkpoints import load_checkpoint, model_hash
-from .configs import ModelConfig, SceneGenConfig, SceneTokConfig
+from .configs import ReleasedConfig, SceneGenConfig, SceneTokConfig
 from .convert import file_hash
 from .downloads import KnownFile
 from .generation import SceneGenerator
@@ -69,7 +69,7 @@ class Drawing:
     peak_memory: int | None  # bytes on the device; None on one that does not count them
 
 
-def find_files(config: ModelConfig, folder: Path) -> dict[str, Path | None]:
+def find_files(config: ReleasedConfig, folder: Path) -> dict[str, Path | None]:
     """The files that a released model needs: name of the published file -> where it lies, None where it is missing.
 
     A model's file counts as published (`.ckpt`) and converted (`.safetensors`), which comes first.

@@ -167,8 +167,13 @@ class TrainConfig:
     data: DataConfig = field(default_factory=DataConfig)
     task: TaskConfig = field(default_factory=TaskConfig)
 
+    @property
+    def picture_size(self) -> int | None:
+        """Side in pixels that the model wants of the source's square pictures; None: any."""
+        return getattr(self.model, "image_size", None)
+
     def __post_init__(self) -> None:
-        sizes = (self.data.image_size, self.model.image_size)
+        sizes = (self.data.image_size, self.picture_size or self.data.image_size)
         require(len(set(sizes)) == 1, f"data.{self.data.kind} and model must agree on image_size, got {sizes}")
         require(
             self.run.minutes is None or self.data.videos is None or not self.data.videos.views.widens,

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..configs import ModelConfig, SceneGenConfig, SceneTokConfig
+from ..configs import ReleasedConfig, SceneGenConfig, SceneTokConfig
 from ..downloads import known_file
 from ..generation import SceneGenerator
 from ..pipeline import SceneTok
@@ -86,7 +86,9 @@ def _missing(files: Mapping[str, Path | None], folder: Path) -> str:
     return f"{folder} lacks {', '.join(names)}; fetch with: {commands}"
 
 
-def _hashed(config: ModelConfig, files: Mapping[str, Path | None], folder: Path, known: Collection[str] = ()) -> Path:
+def _hashed(
+    config: ReleasedConfig, files: Mapping[str, Path | None], folder: Path, known: Collection[str] = ()
+) -> Path:
     """The file of the model, after the hashes of `files` (by published names, without the `known`) were printed.
 
     Raises:
@@ -114,7 +116,7 @@ def _print_hash(name: str, path: Path) -> bool:
 
 
 @contextmanager
-def _loading(config: ModelConfig) -> Iterator[None]:
+def _loading(config: ReleasedConfig) -> Iterator[None]:
     began = time.perf_counter()
     yield
     print(f"{config.name}: names and shapes as expected, loaded in {time.perf_counter() - began:.1f} s")

@@ -74,18 +74,27 @@ class Attention(nn.Module):
         k, v = self.k_norm(self._split(self.to_k(context))), self._split(self.to_v(context))
         return (rope(k) if rope else k), v
 
+    def own_keys_values(self, x: Tensor) -> KeysValues:
+        """Keys and values of `x` [B, L, dim] in a self attention, for others to attend to `beside` their own."""
+        dim = x.shape[-1]
+        k, v = F.linear(x, self.qkv.weight[dim:], self.qkv.bias[dim:]).chunk(2, dim=-1)
+        return self.k_norm(self._split(k)), self._split(v)
+
     def forward(
         self,
         x: Tensor,  # [B, L, dim]
         context: KeysValues | None = None,
         rope: Rope | None = None,
         bias: Tensor | None = None,  # [B, 1, 1, Lk] added to the scores
+        beside: KeysValues | None = None,  # further keys and values of a self attention, behind those of `x`
     ) -> Tensor:
         """Self attention over `x` (`rope` on q and k), or cross attention to `context` (`rope` on q only)."""
         if context is None:
             q, k, v = (self._split(part) for part in self.qkv(x).chunk(3, dim=-1))
             q, k = self.q_norm(q), self.k_norm(k)
             k = rope(k) if rope else k
+            if beside is not None:
+                k, v = torch.cat([k, beside[0]], dim=2), torch.cat([v, beside[1]], dim=2)
         else:
             q, (k, v) = self.q_norm(self._split(self.to_q(x))), context
         q = rope(q) if rope else q

@@ -1,4 +1,4 @@
-"""The two transformer blocks of the SceneTok models, under the released parameter names."""
+"""The transformer blocks of all models; those of SceneTok under the released parameter names."""
 
 from __future__ import annotations
 
@@ -12,18 +12,45 @@ def _modulation(dim: int) -> nn.Sequential:
     return nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
 
 
-class DiTBlock(nn.Module):
-    """adaLN self attention, cross attention to fixed keys and values, adaLN SwiGLU (decoder and scene generator).
-
-    The cross attention's input is not normalised and only its queries carry positions: that is how the released models
-    were trained.
-    """
+class Block(nn.Module):
+    """Self attention and SwiGLU, each on a normalised input (3DRAE)."""
 
     def __init__(self, dim: int, heads: int, *, qk_norm: bool, ratio: float, eps: float | None) -> None:
         super().__init__()
         self.norm1, self.norm2 = RMSNorm(dim, eps), RMSNorm(dim, eps)
         self.attn = Attention(dim, heads, qk_norm=qk_norm, eps=eps)
-        self.attn2 = Attention(dim, heads, cross=True, qk_norm=qk_norm, eps=eps)
+        self.mlp = SwiGLU(dim, ratio)
+
+    def keys_values(self, x: Tensor) -> KeysValues:
+        """What others see of tokens [B, L, dim] before this block."""
+        return self.attn.own_keys_values(self.norm1(x))
+
+    def forward(
+        self,
+        x: Tensor,  # [B, L, dim]
+        beside: KeysValues | None = None,  # what is seen beside x
+        bias: Tensor | None = None,  # [B, 1, 1, Lk] on the scores of all that is seen
+    ) -> Tensor:
+        """[B, L, dim] -> [B, L, dim]."""
+        x = x + self.attn(self.norm1(x), beside=beside, bias=bias)
+        return x + self.mlp(self.norm2(x))
+
+
+class DiTBlock(nn.Module):
+    """adaLN self attention, cross attention to fixed keys and values, adaLN SwiGLU (decoder and scene generator).
+
+    The cross attention's input is not normalised and only its queries carry positions: that is how the released models
+    were trained. 3DDiT has none.
+    """
+
+    def __init__(
+        self, dim: int, heads: int, *, qk_norm: bool, ratio: float, eps: float | None, cross: bool = True
+    ) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = RMSNorm(dim, eps), RMSNorm(dim, eps)
+        self.attn = Attention(dim, heads, qk_norm=qk_norm, eps=eps)
+        if cross:
+            self.attn2 = Attention(dim, heads, cross=True, qk_norm=qk_norm, eps=eps)
         self.mlp = SwiGLU(dim, ratio)
         self.adaLN_modulation = _modulation(dim)
 
@@ -31,14 +58,15 @@ class DiTBlock(nn.Module):
         self,
         x: Tensor,  # [B, L, dim]
         cond: Tensor,  # [B, L or 1, dim]
-        context: KeysValues,
+        context: KeysValues | None = None,  # of the cross attention, where there is one
         rope: Rope | None = None,
         bias: Tensor | None = None,  # [B, 1, 1, Lk] on the scores of the context
     ) -> Tensor:
         """[B, L, dim] -> [B, L, dim]."""
         shift1, scale1, gate1, shift2, scale2, gate2 = self.adaLN_modulation(cond).chunk(6, dim=-1)
         x = x + gate1 * self.attn(modulate(self.norm1(x), shift1, scale1), rope=rope)
-        x = x + self.attn2(x, context, rope=rope, bias=bias)
+        if context is not None:
+            x = x + self.attn2(x, context, rope=rope, bias=bias)
         return x + gate2 * self.mlp(modulate(self.norm2(x), shift2, scale2))
 
 
@@ -84,5 +112,5 @@ def compile_blocks(model: nn.Module) -> None:
     Happens at the first call, takes about a minute and needs a C++ compiler (CPU) or Triton (GPU).
     """
     for module in model.modules():
-        if isinstance(module, (DiTBlock, PerceiverBlock)):
+        if isinstance(module, (Block, DiTBlock, PerceiverBlock)):
             module.compile()

@@ -99,6 +99,23 @@ def grid_positions(dim: int, side: int, table: int) -> Tensor:
     return torch.cat([columns, rows], dim=-1).reshape(1, side * side, dim).float()
 
 
+class FourierTimestepEmbed(nn.Module):
+    """Sines and cosines of t at fixed random frequencies, drawn from a Gaussian; then Linear, SiLU, Linear (3DDiT)."""
+
+    frequency: Tensor
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("frequency", torch.randn(_TIME_FEATURES // 2))
+        self.mlp = nn.Sequential(nn.Linear(_TIME_FEATURES, dim), nn.SiLU(), nn.Linear(dim, dim))
+
+    def forward(self, t: Tensor) -> Tensor:
+        """Noise level t in [0, 1], any shape -> [..., dim]."""
+        angle = 2 * math.pi * t.float()[..., None] * self.frequency.float()
+        features = torch.cat([angle.cos(), angle.sin()], dim=-1)
+        return self.mlp(features.to(cast(nn.Linear, self.mlp[0]).weight.dtype))
+
+
 class TimestepEmbed(nn.Module):
     """Sinusoidal features [cos, sin] of tau = max(1000 t - 1, 0), then Linear, SiLU, Linear."""
 

@@ -10,10 +10,11 @@ from scenetok_core.configs import from_dict, require
 from training.config import TrainConfig, read_settings
 from training.tasks.base import Task
 from training.tasks.depth import DepthTask
+from training.tasks.rae import RaeTask
 from training.tasks.scenegen import SceneGenTask
 from training.tasks.scenetok import SceneTokTask
 
-__all__ = ["TASKS", "DepthTask", "SceneGenTask", "SceneTokTask", "Task", "build_task", "load_config"]
+__all__ = ["TASKS", "DepthTask", "RaeTask", "SceneGenTask", "SceneTokTask", "Task", "build_task", "load_config"]
 
 
 class _TaskClass(Protocol):
@@ -24,7 +25,12 @@ class _TaskClass(Protocol):
 
 
 # By task.kind.
-TASKS: Mapping[str, _TaskClass] = {"scenetok": SceneTokTask, "scenegen": SceneGenTask, "depth": DepthTask}
+TASKS: Mapping[str, _TaskClass] = {
+    "scenetok": SceneTokTask,
+    "scenegen": SceneGenTask,
+    "depth": DepthTask,
+    "rae": RaeTask,
+}
 
 
 def load_config(path: Path | str, overrides: Iterable[str] = ()) -> TrainConfig:

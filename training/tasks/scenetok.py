@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal, TypedDict
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -46,7 +46,7 @@ from training.tasks.shared import (
     with_chance,
     xavier,
 )
-from training.tasks.views import choose_example
+from training.tasks.views import CurriculumConfig, choose_example, draw_difficulty
 
 _GRADIENT_SCALES = 2
 _CROSS_ATTENTION_GAIN = 4.0  # of the queries at the start
@@ -56,7 +56,7 @@ _SHEET_SHARES = (0.25, 0.5, 0.75, 1.0)  # of the tokens
 
 
 @dataclass(frozen=True)
-class SceneTokTaskConfig(FlowTaskConfig):
+class SceneTokTaskConfig(CurriculumConfig, FlowTaskConfig):
     """How the compressor and the decoder are trained together."""
 
     kind: Literal["scenetok"] = "scenetok"
@@ -70,24 +70,15 @@ class SceneTokTaskConfig(FlowTaskConfig):
     token_drop: float = 0.3  # probability that the scenes of a batch keep only some tokens, from mean_share / 2 on
     token_keep: float = 0.25  # smallest share kept then
     token_noise: float = 0.0  # largest standard deviation of noise on tokens in the second half
-    # Where the source is rooms:
-    copy_share: float = 0.0  # first share of the run with `least_context` inputs that are the targets themselves
-    far_from: float = 0.3  # share of the run from which on batches are as hard as they get; between, they get harder:
-    far_share: float = 0.8  # of the batches has targets away from the inputs
-    least_context: int = 1  # input views vary from here to data.context_views
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        require_shares(self, "mean_share mean_fraction split_times far_share token_drop token_keep")
-        require(self.least_context >= 1, f"task.least_context must be >= 1, got {self.least_context}")
+        FlowTaskConfig.__post_init__(self)
+        CurriculumConfig.__post_init__(self)
+        require_shares(self, "mean_share mean_fraction split_times token_drop token_keep")
         strengths = (self.loss_weight_cap, self.gradient_weight, self.token_noise, self.kl_weight)
         require(
             min(strengths) >= 0,
             f"task.loss_weight_cap, gradient_weight, token_noise and kl_weight must be >= 0, got {strengths}",
-        )
-        require(
-            0 <= self.copy_share < self.far_from <= 1,
-            f"task.copy_share and far_from must rise within [0, 1], got {self.copy_share} and {self.far_from}",
         )
 
 
@@ -124,13 +115,6 @@ class SceneTokTrainConfig(TrainConfig):
             f"task.kl_weight = {task.kl_weight} needs model.compressor.posterior = 'gaussian', got "
             f"{model.compressor.posterior!r}",
         )
-
-
-class DrawnDifficulty(TypedDict):
-    """Arguments of `SceneTokTask.choose`."""
-
-    far: bool
-    context: int
 
 
 @dataclass(frozen=True)
@@ -269,7 +253,9 @@ class SceneTokTask:
         """Weighted squared error of the prediction plus a picture-gradient term; [examples] and scalars to log."""
         task, device = self.config.task, generator.device
         if isinstance(batch, RoomBatch):
-            batch = self.choose(batch, generator, **self.draw_difficulty(generator, progress))
+            batch = self.choose(
+                batch, generator, **draw_difficulty(task, self.config.data.context_views, generator, progress)
+            )
         example = self.frame(batch, generator, jitter=True)
         t = self.times(tuple(example.target.shape[:2]), generator, progress)  # type: ignore[arg-type]
         level = t[:, :, None, None, None]
@@ -297,15 +283,6 @@ class SceneTokTask:
             losses = losses + task.kl_weight * divergence
             logs["kl"] = divergence.detach().mean()
         return losses, logs
-
-    def draw_difficulty(self, generator: torch.Generator, progress: float) -> DrawnDifficulty:
-        """How many inputs a batch of rooms has, and whether its targets lie far from them; it gets harder."""
-        task, data = self.config.task, self.config.data
-        far, fewer = torch.rand(2, generator=generator, device=generator.device).tolist()
-        hardness = min(1.0, max(0.0, progress - task.copy_share) / (task.far_from - task.copy_share))
-        span = round((data.context_views - task.least_context) * hardness)
-        context = task.least_context + min(span, int(2 * fewer * (span + 1)))  # half of the batches have the most
-        return {"far": far < task.far_share * hardness, "context": context}
 
     def _gradient_loss(self, clean: Tensor, target: Tensor) -> Tensor:
         decode = self.target_autoencoder.decode_unclamped

@@ -2,11 +2,52 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import TypedDict
+
 import torch
 from torch import Tensor
 
+from scenetok_core.configs import require
+from training.config import TaskConfig
 from training.data.batch import Batch, Frames
 from training.data.rooms import RoomBatch
+
+
+@dataclass(frozen=True)
+class CurriculumConfig(TaskConfig):
+    """How batches of rooms get harder in the course of a run."""
+
+    copy_share: float = 0.0  # first share of the run with `least_context` inputs that are the targets themselves
+    far_from: float = 0.3  # share of the run from which on batches are as hard as they get; between, they get harder:
+    far_share: float = 0.8  # of the batches has targets away from the inputs
+    least_context: int = 1  # input views vary from here to data.context_views
+
+    def __post_init__(self) -> None:
+        require(0 <= self.far_share <= 1, f"task.far_share must lie in [0, 1], got {self.far_share}")
+        require(self.least_context >= 1, f"task.least_context must be >= 1, got {self.least_context}")
+        require(
+            0 <= self.copy_share < self.far_from <= 1,
+            f"task.copy_share and far_from must rise within [0, 1], got {self.copy_share} and {self.far_from}",
+        )
+
+
+class Difficulty(TypedDict):
+    """Whether targets lie away from the inputs, and how many inputs there are."""
+
+    far: bool
+    context: int
+
+
+def draw_difficulty(
+    task: CurriculumConfig, context_views: int, generator: torch.Generator, progress: float
+) -> Difficulty:
+    """How many inputs, at most `context_views`, a batch of rooms has, and whether its targets lie far from them."""
+    far, fewer = torch.rand(2, generator=generator, device=generator.device).tolist()
+    hardness = min(1.0, max(0.0, progress - task.copy_share) / (task.far_from - task.copy_share))
+    span = round((context_views - task.least_context) * hardness)
+    context = task.least_context + min(span, int(2 * fewer * (span + 1)))  # half of the batches have the most
+    return {"far": far < task.far_share * hardness, "context": context}
 
 
 def choose_views(

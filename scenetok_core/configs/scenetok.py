@@ -1,48 +1,23 @@
-"""Frozen configurations of the models, and their strict JSON form.
-
-A configuration is stored as JSON in the metadata of every checkpoint, so a file describes itself.
-"""
+"""Configurations of SceneTok models, scene generators and depth heads."""
 
 from __future__ import annotations
 
-import dataclasses
-import math
-import types
-import typing
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import ClassVar, Literal
 
-from .autoencoders import LatentSpec
-
-T = TypeVar("T")
+from ..autoencoders import LatentSpec
+from .base import require, require_positive
+from .sampling import Prediction, SamplingConfig
 
 RayOrder = Literal["t ph pw c", "ph pw t c"]
-Prediction = Literal["v", "x"]
-ScheduleName = Literal["full_sequence", "autoregressive", "pyramid"]
 TemporalTiles = Literal["auto", "on", "off"]  # auto: off where memory allows
 DepthUnits = Literal["scene", "relative"]
 DepthMapping = Literal["inverse", "log"]
-SolverName = Literal["euler", "ab2"]
-
-
-def require(condition: bool, message: str) -> None:
-    """Raise `ValueError` with `message` unless `condition` holds."""
-    if not condition:
-        raise ValueError(message)
-
-
-def _require_positive(section: str, config: Any, names: str) -> None:
-    """Names are parted by spaces; None, where a setting allows it, is not checked."""
-    for name in names.split():
-        value = getattr(config, name)
-        positive = value is None or (math.isfinite(value) and value > 0)
-        require(positive, f"{section}{name} must be positive, got {value}")
 
 
 def _require_network(section: str, config: NetworkConfig, more: str) -> None:
     shared = "hidden heads token_dim latent_channels patch ray_map ray_patch mlp_ratio norm_eps"
-    _require_positive(section, config, f"{shared} {more}")
+    require_positive(section, config, f"{shared} {more}")
     require(config.hidden % config.heads == 0, f"{section}hidden {config.hidden} must divide by heads {config.heads}")
     require(
         config.ray_map % config.ray_patch == 0,
@@ -133,64 +108,6 @@ NetworkConfig = CompressorConfig | DecoderConfig | GeneratorConfig
 
 
 @dataclass(frozen=True)
-class SamplingConfig:
-    """How target latents are sampled when the caller does not say otherwise."""
-
-    steps: int = 25
-    shift: float = 1.0  # timestep shift s: t -> s t / (1 + (s - 1) t)
-    guidance: float = 1.0  # classifier-free guidance; 1 is off
-    window: int = 8  # latents in one pass
-    clean_targets: int = 4  # finished latents kept as context when the window slides
-    schedule: ScheduleName = "full_sequence"
-    uncertainty: int = 1  # pyramid schedule: steps between the starts of neighbouring latents
-    solver: SolverName = "euler"  # ab2: second order, at the same cost (docs/solvers.md)
-
-    def __post_init__(self) -> None:
-        _require_positive("sampling.", self, "steps shift window")
-        require(math.isfinite(self.guidance), f"sampling.guidance must be a finite number, got {self.guidance}")
-        require(
-            0 <= self.clean_targets < self.window,
-            f"sampling.clean_targets must be at least 0 and less than window {self.window}, got {self.clean_targets}",
-        )
-        require(
-            0 <= self.uncertainty <= self.steps,
-            f"sampling.uncertainty must be between 0 and steps {self.steps}, got {self.uncertainty}",
-        )
-
-
-@dataclass(frozen=True)
-class Quality:
-    """What a quality asks of the sampling; None leaves what the model says."""
-
-    steps: int | None = None
-    times: int = 1  # the model's steps, so many times
-    solver: SolverName | None = None
-
-
-QUALITIES: Mapping[str, Quality] = types.MappingProxyType(
-    {
-        "draft": Quality(steps=1),  # the posterior mean
-        "normal": Quality(),
-        "best": Quality(times=4, solver="ab2"),  # docs/solvers.md
-    }
-)
-
-
-def at_quality(sampling: SamplingConfig, quality: str, **asked: Any) -> SamplingConfig:
-    """A model's sampling at a quality; settings that are `asked` for, those that are not None, prevail.
-
-    Raises:
-        ValueError: an unknown quality, or settings that cannot work.
-    """
-    require(quality in QUALITIES, f"unknown quality {quality!r}; choose one of {', '.join(QUALITIES)}")
-    chosen = QUALITIES[quality]
-    wanted: dict[str, Any] = {"steps": chosen.steps or chosen.times * sampling.steps}
-    wanted |= {"solver": chosen.solver or sampling.solver}
-    wanted |= {name: value for name, value in asked.items() if value is not None}
-    return dataclasses.replace(sampling, **wanted, uncertainty=min(sampling.uncertainty, wanted["steps"]))
-
-
-@dataclass(frozen=True)
 class SceneTokConfig:
     """A whole SceneTok model: autoencoders, networks, sampling defaults and the quirks of its training."""
 
@@ -212,7 +129,7 @@ class SceneTokConfig:
             self.compressor.token_dim == self.decoder.token_dim,
             f"compressor.token_dim {self.compressor.token_dim} and decoder.token_dim {self.decoder.token_dim} differ",
         )
-        _require_positive("", self, "image_size context_views scene_extent")
+        require_positive("", self, "image_size context_views scene_extent")
         compressor = self.compressor
         patches = self.context_views * (compressor.ray_map // compressor.ray_patch) ** 2
         require(
@@ -258,7 +175,7 @@ class SceneGenConfig:
     )
 
     def __post_init__(self) -> None:
-        _require_positive("", self, "image_size scene_extent")
+        require_positive("", self, "image_size scene_extent")
 
     def check_latents(self, context: LatentSpec) -> None:
         """Check that pictures, autoencoder, patches and ray maps of the conditioning views fit together.
@@ -292,13 +209,9 @@ class DepthConfig:
     steps: int = 1  # sampling steps when the caller does not say otherwise; 1 is the posterior mean
 
     def __post_init__(self) -> None:
-        _require_positive("", self, "image_size rank near far steps")
+        require_positive("", self, "image_size rank near far steps")
         require(self.near < self.far, f"near must be less than far, got {self.near} and {self.far}")
         require(self.rank is None or bool(self.layers), "a low-rank update needs layers, for example ['blocks']")
-
-
-ModelConfig = SceneTokConfig | SceneGenConfig
-StoredConfig = ModelConfig | DepthConfig  # what a checkpoint can hold
 
 
 def _check_grid(section: str, network: NetworkConfig, image_size: int, autoencoder: str, spec: LatentSpec) -> None:
@@ -315,88 +228,3 @@ def _check_grid(section: str, network: NetworkConfig, image_size: int, autoencod
         f"{section}.ray_map {network.ray_map} in patches of {network.ray_patch} gives {rays} tokens a side, "
         f"{pixels * rays} pixels",
     )
-
-
-def to_dict(config: Any) -> dict[str, Any]:
-    """A dataclass configuration as plain JSON-able data."""
-    return dataclasses.asdict(config)
-
-
-def from_dict(cls: type[T], data: Mapping[str, Any], where: str = "") -> T:
-    """Build a (nested) configuration dataclass from plain data.
-
-    Raises:
-        ValueError: an unknown or missing key, or a value of the wrong type; the message gives the key's full path and
-            what is known there.
-    """
-    if not isinstance(data, Mapping):
-        raise ValueError(f"{where or cls.__name__} must be a table of settings, got {data!r}")
-    hints = get_type_hints(cls)
-    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
-    unknown = sorted(set(data) - set(fields))
-    if unknown:
-        raise ValueError(f"unknown setting {where}{unknown[0]}; known here: {', '.join(fields)}")
-    required = [
-        name
-        for name, f in fields.items()
-        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING and name not in data
-    ]
-    if required:
-        raise ValueError(f"setting {where}{required[0]} is missing ({cls.__name__} has no default for it)")
-    return cls(**{name: convert(hints[name], value, f"{where}{name}") for name, value in data.items()})
-
-
-def convert(hint: Any, value: Any, where: str) -> Any:
-    """`value` as the type `hint`; nothing is converted but int to float, list to tuple and table to dataclass.
-
-    Where None is possible, the word "none" stands for it, even among strings.
-
-    Raises:
-        ValueError: another type; the message calls the value `where`.
-    """
-    origin = get_origin(hint)
-    if origin in (typing.Union, types.UnionType):
-        return _convert_union(hint, value, where)
-    if dataclasses.is_dataclass(hint):
-        return from_dict(hint, value, where + ".")  # type: ignore[arg-type]
-    if origin is Literal:
-        if value not in get_args(hint):
-            raise ValueError(f"setting {where} must be one of {list(get_args(hint))}, got {value!r}")
-        return value
-    if origin is tuple:
-        return _convert_tuple(get_args(hint), value, where)
-    return _convert_scalar(hint, value, where)
-
-
-def _convert_union(hint: Any, value: Any, where: str) -> Any:
-    options = [option for option in get_args(hint) if option is not type(None)]
-    if value in (None, "none") and len(options) < len(get_args(hint)):  # TOML has no null
-        return None
-    for option in options[:-1]:
-        try:
-            return convert(option, value, where)
-        except ValueError:
-            continue
-    return convert(options[-1], value, where)
-
-
-def _convert_tuple(items: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
-    if not isinstance(value, (list, tuple)):
-        raise ValueError(f"setting {where} must be a list, got {value!r}")
-    if len(items) == 2 and items[1] is Ellipsis:
-        items = (items[0],) * len(value)
-    if len(items) != len(value):
-        raise ValueError(f"setting {where} must have {len(items)} entries, got {len(value)}: {value!r}")
-    return tuple(
-        convert(item, entry, f"{where}[{i}]") for i, (item, entry) in enumerate(zip(items, value, strict=True))
-    )
-
-
-def _convert_scalar(hint: Any, value: Any, where: str) -> Any:
-    if hint is Any:
-        return value
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise ValueError(f"setting {where} must be {hint.__name__}, got {value!r}")
-    return value
