@@ -1,7 +1,7 @@
 """Record what workflows rely on: `python -m scripts.snapshot_nodes [--workflows VERSION]`.
 
-Ids, inputs in order and outputs of all nodes go to `tests/object_info.json`; texts are left out. With `--workflows`, the
-shipped workflows, as the page would open them, go to `tests/payloads/workflows_VERSION.json`: once for each release.
+Ids, inputs in order and outputs of all nodes go to `tests/object_info.json`; texts are left out. With `--workflows`,
+the shipped workflows go to `tests/payloads/workflows_VERSION.json` instead: once for each release.
 """
 
 from __future__ import annotations

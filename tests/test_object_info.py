@@ -1,4 +1,4 @@
-"""What workflows rely on: ids, inputs, defaults and outputs stay, and workflows of earlier releases mean what they meant."""
+"""What workflows rely on: ids, inputs, defaults and outputs stay; those of earlier releases mean what they meant."""
 
 import copy
 import json
