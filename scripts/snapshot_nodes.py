@@ -1,7 +1,7 @@
 """Record what workflows rely on: `python -m scripts.snapshot_nodes [--workflows VERSION]`.
 
 Ids, inputs in order and outputs of all nodes go to `tests/object_info.json`; texts are left out. With `--workflows`,
-the shipped workflows go to `tests/payloads/workflows_VERSION.json` instead: once for each release.
+the shipped workflows go to `tests/payloads/earlier/workflows_VERSION.json` instead: once for each release.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.engine.workflows import NOTE, WORKFLOWS, Json
 
 ROOT = Path(__file__).resolve().parents[1]
 SNAPSHOT = ROOT / "tests" / "object_info.json"
-PAYLOADS = ROOT / "tests" / "payloads"
+EARLIER = ROOT / "tests" / "payloads" / "earlier"
 PREFIX = "SceneTok_"
 # Inputs whose choices are files of the machine.
 FILE_LISTS = {
@@ -147,7 +147,7 @@ def main() -> int:
     parser.add_argument("--workflows", metavar="VERSION", help="record the shipped workflows of a release, instead")
     options = parser.parse_args()
     if options.workflows:
-        write_text(PAYLOADS / f"workflows_{options.workflows}.json", _laid_out(stored_workflows()) + "\n")
+        write_text(EARLIER / f"workflows_{options.workflows}.json", _laid_out(stored_workflows()) + "\n")
         return 0
     with tempfile.TemporaryDirectory(prefix="scenetok_snapshot_") as folder:
         server = ComfyServer(find_comfy(Path(folder)), Path(folder) / "base", {"scenetok": ROOT})

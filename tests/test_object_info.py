@@ -5,13 +5,13 @@ import json
 
 import pytest
 
-from scripts.snapshot_nodes import FILE_LISTS, PAYLOADS, SNAPSHOT, differences, snapshot
+from scripts.snapshot_nodes import EARLIER, FILE_LISTS, SNAPSHOT, differences, snapshot
 from tests.engine.workflows import is_widget, to_api
 
 RECORDED = json.loads(SNAPSHOT.read_text("utf-8"))
 OLD_WORKFLOWS = {
     f"{path.stem.removeprefix('workflows_')} {name}": stored
-    for path in sorted(PAYLOADS.glob("workflows_*.json"))
+    for path in sorted(EARLIER.glob("workflows_*.json"))
     for name, stored in json.loads(path.read_text("utf-8")).items()
 }
 REMEDY = "if it is meant: python -m scripts.snapshot_nodes, and say in CHANGELOG.md what becomes of old workflows"
