@@ -1,7 +1,7 @@
 """Draw the pictures at the top of the README: `python -m scripts.readme_pictures` (needs a browser, as its tests do).
 
-`workflow.webp`: the main workflow, after a run, on ComfyUI's page. `move.webp`: what the shipped model renders along a
-path through the example room, beside the photographs; the nearest one is marked.
+`workflow.webp`: the main workflow after a run, without its note, on ComfyUI's page. `move.webp`: what the shipped
+model renders along a path through the example room, beside the photographs; the nearest one is marked.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from scenetok_core.sheets import to_image
 from scripts.pack_pictures import BACKGROUND, CAPTURE, CHECKPOINT, IMAGES, QUIET, ROOT, rounded
 from tests.browser.page import ComfyPage, chromium
 from tests.engine import ComfyServer, find_comfy
-from tests.engine.workflows import WORKFLOWS
+from tests.engine.workflows import NOTE, WORKFLOWS
 
 _VIEWPORT = {"width": 2100, "height": 1500}
 _SETTINGS = {
@@ -32,8 +32,8 @@ _SETTINGS = {
     "Comfy.NodeBadge.NodeSourceBadgeMode": "None",
 }
 _SCALE, _PLACE, _EDGE = 0.8, (300, 200), 16  # of the graph on the page: size, upper left corner, pixels around it
-_BOUNDS = """([scale, x, y]) => {
-    const { nodes, groups } = app.graph;
+_BOUNDS = """([scale, x, y, note]) => {
+    const { groups } = app.graph, nodes = app.graph.nodes.filter(node => node.type !== note);
     const boxes = [...nodes.map(node => node.getBounding()), ...groups.map(group => group._bounding)];
     const lowest = side => Math.min(...boxes.map(box => box[side]));
     const highest = side => Math.max(...boxes.map(box => box[side] + box[side + 2]));
@@ -60,7 +60,7 @@ def workflow() -> Image.Image:
             ended, detail = comfy.queue()
             if ended != "execution_success":
                 raise RuntimeError(detail)
-            width, height = comfy.page.evaluate(_BOUNDS, [_SCALE, *_PLACE])
+            width, height = comfy.page.evaluate(_BOUNDS, [_SCALE, *_PLACE, NOTE])
             comfy.page.wait_for_timeout(4000)
             x, y = _PLACE
             clip: FloatRect = {"x": x - _EDGE, "y": y - _EDGE, "width": width + 2 * _EDGE, "height": height + 2 * _EDGE}
