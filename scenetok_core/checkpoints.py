@@ -35,7 +35,8 @@ from .models.rae import RaeNetworks
 from .models.scenegen import GeneratorNetworks
 from .pickles import PICKLED
 from .presets import choose_preset, model_tensors
-from .types import NewerVersionError, SceneTokens
+from .types import SceneTokens
+from .versions import NewerVersionError
 from .weights import assign_weights, check_shapes
 
 CHECKPOINT_FORMAT = "scenetok-checkpoint-1"
