@@ -53,8 +53,8 @@ def filled(node: Json, infos: Mapping[str, Json]) -> Json:
     for name, definition in definitions_of(infos[class_type]).items():
         if is_widget(definition):
             options = definition[1] if len(definition) > 1 else {}
-            first = definition[0][0] if isinstance(definition[0], list) and definition[0] else None
-            inputs[name] = options.get("default", first)
+            choices = definition[0] if isinstance(definition[0], list) else options.get("options", [])
+            inputs[name] = options.get("default", next(iter(choices), None))
     return {"class_type": class_type, "inputs": {**inputs, **named}}
 
 
