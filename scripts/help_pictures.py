@@ -31,8 +31,10 @@ from tests.engine.workflows import WORKFLOWS, Json, is_widget
 ASSETS = ROOT / "web" / "docs" / "assets"
 LARGEST_BYTES = 60_000
 _GRAPH = ROOT / "scripts" / "help_pictures.toml"
-_QUALITIES = (82, 76, 70, 62, 54)  # of JPEG, the first that is small enough
-_WIDTH, _LETTERS, _LINES, _PIXELS, _MARGIN = 640, 66, 14, 19, 12
+_QUALITIES = (74, 66, 58, 50)  # of JPEG, the first that is small enough
+# The page shows them at half their size.
+_MOST_COLUMNS = 4
+_WIDTH, _LETTERS, _LINES, _PIXELS, _MARGIN = 640, 47, 14, 26, 12
 _SHOWS = {"IMAGE": ("PreviewImage", "images")}
 _TELLS = ("PreviewAny", "source")
 _FILES = "files"
@@ -124,7 +126,7 @@ def row_of(
             listed = [item for items in done[name].values() for item in items if item.get("type") == "output"]
             texts.append("\n".join(f"output/{item['subfolder']}/{item['filename']}" for item in listed))
         elif "images" in done[f"{name}.{output}"]:
-            pictures += pictures_of(base, done[f"{name}.{output}"])
+            pictures += pictures_of(base, done[f"{name}.{output}"], _MOST_COLUMNS)
         else:
             label = infos[prompt[name]["class_type"]]["output_name"][int(output)]
             text = tidy(done[f"{name}.{output}"]["text"][0])
