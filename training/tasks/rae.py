@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from scenetok_core.camera import crop_intrinsics, fit_image, plucker_features, reference_scales, to_scene_frame
 from scenetok_core.checkpoints import model_hash, save_checkpoint
-from scenetok_core.configs import require
 from scenetok_core.depth import colour_depth
 from scenetok_core.metrics import psnr
 from scenetok_core.models.rae import RaeNetworks
@@ -44,6 +43,7 @@ from training.tasks.views import choose_example, draw_difficulty
 __all__ = ["RaeExample", "RaeTask", "RaeTaskConfig", "RaeTrainConfig", "gradient_loss", "nearest_pixels", "resized"]
 
 _SHEET_SCENES = 5
+_NEAREST = 1e-3  # shown of distances, in the frame of the scene; fresh networks put all points at 0
 _SOURCE = "patch-8"  # an autoencoder without weights: pictures stay pictures
 
 
@@ -77,10 +77,8 @@ class RaeTask:
         self.encoder = None if encoder is None else load_encoder(encoder, folders, "cpu", torch.float32)
         self.perceptual = load_perceptual(task.perceptual) if task.perceptual_weight else None
         self.judge = load_features(task.discriminator, folders[0]) if task.adversary_weight else None
-        require(
-            self.judge is None or not sharding_wanted(),
-            "task.adversary_weight is not possible with sharded weights; let Accelerate copy them (MULTI_GPU)",
-        )
+        if sharding_wanted():
+            config.check_sharding()
         found = {
             "encoder": self.encoder and model_hash(self.encoder.network.state_dict()),
             "perceptual": self.perceptual and self.perceptual.digest,
@@ -258,7 +256,7 @@ class RaeTask:
                 (f"rendered {quality:.1f} dB", pictures[i].cpu()),
             ]
             if placed and self.config.task.points_weight:
-                distance = placed[0][i].norm(dim=1, keepdim=True).cpu()
+                distance = placed[0][i].norm(dim=1, keepdim=True).clamp_min(_NEAREST).cpu()
                 rows.append(("distance from the\nfirst camera", colour_depth(distance)))
         return contact_sheet(rows, scale=2)
 

@@ -68,8 +68,9 @@ class RaeTaskConfig(CurriculumConfig):
             f"task.adversary_from_disc {self.adversary_from_disc} must not come after adversary_from "
             f"{self.adversary_from}: only a trained discriminator is of use",
         )
-        counts = (self.tokens_per_batch or 1, self.least_targets or 1)
-        require(min(counts) >= 1, f"task.tokens_per_batch and least_targets must be >= 1, got {counts}")
+        for name in ("tokens_per_batch", "least_targets"):
+            count = getattr(self, name)
+            require(count is None or count >= 1, f"task.{name} must be >= 1, got {count}")
         require(
             self.least_targets is None or self.tokens_per_batch is not None,
             "task.least_targets needs task.tokens_per_batch, which makes batches of mixed numbers of views",
@@ -104,6 +105,24 @@ class RaeTrainConfig(TrainConfig):
         if data.videos is not None:
             self._check_videos()
 
+    def check_sharding(self) -> None:
+        """Raise `ValueError` unless every step runs the same parts of the networks, through one `forward`."""
+        instead = "let Accelerate copy them (MULTI_GPU)"
+        require(
+            self.task.adversary_weight == 0,
+            f"task.adversary_weight is not possible with sharded weights; {instead}",
+        )
+        known = [each.depth is not None for each in self.data.videos.sets] if self.data.videos is not None else []
+        require(
+            not self._wants_points or len(set(known)) < 2,
+            f"data sets with and without depth are not possible with sharded weights; {instead}, or set "
+            "task.points_weight = 0",
+        )
+
+    @property
+    def _wants_points(self) -> bool:
+        return self.model.points is not None and self.task.points_weight > 0
+
     def _check_mixed(self, least_targets: int) -> None:
         data, videos = self.data, self.data.videos
         require(videos is not None, "task.tokens_per_batch is for data.kind 'videos'; leave it out")
@@ -124,10 +143,9 @@ class RaeTrainConfig(TrainConfig):
         videos = self.data.videos
         assert videos is not None
         require(videos.kind != "latents", "data.videos.kind 'latents' holds no pictures, which a 3DRAE reads")
-        wanted = self.model.points is not None and self.task.points_weight > 0
         for depth in (videos.depth, *(each.depth for each in videos.sets)):
             require(
-                depth is None or not wanted or depth.values == "depth",
+                depth is None or not self._wants_points or depth.values == "depth",
                 f"points need depth in units of the cameras, but {depth and depth.root} holds values 'inverse', known "
                 "up to a factor and an offset; set values = 'depth', leave it out, or set task.points_weight = 0",
             )
