@@ -88,7 +88,6 @@ class PointHead(nn.Module):
         out = self.out2(_resize(self.out1(x), size)).float()
         points, confidence = out.split([3, 1], dim=1)
         points = points.clamp(-_LARGEST_LOG, _LARGEST_LOG)
-        points = torch.where(
-            points < 0, -torch.expm1(-points), torch.expm1(points)
-        )  # fresh ones, at 0, have a gradient
+        # Not sign times magnitude: fresh ones, at 0, need a gradient.
+        points = torch.where(points < 0, -torch.expm1(-points), torch.expm1(points))
         return points, 1 + confidence[:, 0].clamp(max=_LARGEST_LOG).exp()
