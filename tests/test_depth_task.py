@@ -106,12 +106,13 @@ def test_a_head_is_told_the_size_of_a_metre_in_training_as_in_rendering(batch, s
     def given(**changes):
         task = DepthTask(run_config(scene_checkpoint, model={"size_token": True}, **changes))
         model, seen = fresh(task), []
-        assert model.size_token is not None and model.size_token.slope.any()
-        torch.nn.init.ones_(model.size_token.known)
-        model.size_token.register_forward_hook(lambda module, given, token: seen.append(token[:, 0].detach()))
-        return task, model, seen
+        token = model.size_token
+        assert token is not None and token.slope.any()
+        torch.nn.init.ones_(token.known)
+        token.register_forward_hook(lambda module, given, made: seen.append(made[:, 0].detach()))
+        return task, model, token, seen
 
-    task, model, seen = given(reference="middle", metric_share=1.0)
+    task, model, _, seen = given(reference="middle", metric_share=1.0)
     chosen = task.choose(batch, generator())
     example = task.frame(chosen, generator(), jitter=False)
     assert chosen.context.cameras.unit == "metric" and torch.equal(example.metre, example.scale)
@@ -125,9 +126,9 @@ def test_a_head_is_told_the_size_of_a_metre_in_training_as_in_rendering(batch, s
         scene = task.scene.encode(Views(chosen.context.content[i], cameras), reference=CONTEXT // 2)
         head.render(scene, scene_of(chosen.target.cameras, i))
         torch.testing.assert_close(seen[-1][0], seen[1][i], atol=1e-5, rtol=0)
-    task, model, seen = given(metric_share=0.0)
+    task, model, token, seen = given(metric_share=0.0)
     task.loss(model, chosen, generator(), 0.0)
-    assert torch.equal(seen[0], model.size_token.unknown.detach().expand_as(seen[0]))
+    assert torch.equal(seen[0], token.unknown.detach().expand_as(seen[0]))
 
 
 def test_losses_reach_the_size_token(batch, scene_checkpoint):
