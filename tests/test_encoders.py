@@ -2,11 +2,11 @@
 
 import json
 import sys
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import Dinov2Config, Dinov2Model, SiglipConfig, SiglipModel
 
 from scenetok_core import downloads
 from scenetok_core.checkpoints import save_checkpoint
@@ -18,6 +18,9 @@ from scenetok_core.rae import Rae
 from tests import small
 from tests.memory import PeakMemory
 
+pytest.importorskip("transformers", reason="needs transformers, which ComfyUI brings")
+from transformers import Dinov2Config, Dinov2Model, SiglipConfig, SiglipModel
+
 HIDDEN, PATCH = 16, 14
 SIZES = [(28, 42), (70, 56), (14, 14)]
 THROUGH_TRANSFORMERS = ["dinov2", "siglip2"]
@@ -28,7 +31,7 @@ PUBLISHED = {  # some names of the released files
 
 
 def build(name):
-    sizes = {"hidden_size": HIDDEN, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes: dict[str, Any] = {"hidden_size": HIDDEN, "num_hidden_layers": 2, "num_attention_heads": 2}
     torch.manual_seed(0)
     if name == "dinov2":
         return Dinov2Model(Dinov2Config(**sizes, image_size=4 * PATCH, initializer_range=0.2))

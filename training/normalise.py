@@ -48,6 +48,7 @@ def training_views(config: RaeTrainConfig, device: torch.device) -> Iterator[Vie
             difficulty = draw_difficulty(config.task, config.data.context_views, generator, 1.0)
             batch = task.choose(batch, generator, **difficulty)
         given = batch.context.to("cpu")
+        assert given.rgb is not None, "this task takes pictures"
         for i, rgb in enumerate(given.rgb):
             yield Views(rgb, scene_of(given.cameras, i))
 

@@ -10,11 +10,7 @@ from .sampling import SamplingConfig
 
 _TOKENS = (1024, 512, 256)
 _ENCODERS = {"dinov2": "dinov2", "siglip2": "siglip2", "da3": "depth_anything_3", "image-only": None}
-_SIZES = {
-    "s": {"depth": 12, "hidden": 384, "heads": 6},
-    "b": {"depth": 12, "hidden": 768, "heads": 12},
-    "xl": {"depth": 28, "hidden": 1152, "heads": 16},
-}
+_SIZES = {"s": (12, 384, 6), "b": (12, 768, 12), "xl": (28, 1152, 16)}  # depth, hidden, heads of the trunk
 _MOST = _TOKENS[0]
 
 
@@ -23,13 +19,15 @@ def _name(start: str, tokens: int) -> str:
 
 
 def _dit3d(size: str, tokens: int) -> Dit3dConfig:
-    shift = dimension_shift(tokens, RaeConfig.token_dim)
+    shift, (depth, hidden, heads) = dimension_shift(tokens, RaeConfig.token_dim), _SIZES[size]
     return Dit3dConfig(
         _name(f"3ddit-{size}", tokens),
         scene_model=_name("3drae-dinov2", tokens),
         tokens=tokens,
+        depth=depth,
+        hidden=hidden,
+        heads=heads,
         sampling=SamplingConfig(steps=50, shift=shift, guidance=2.0, window=1, clean_targets=0),
-        **_SIZES[size],
     )
 
 
