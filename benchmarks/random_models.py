@@ -66,16 +66,19 @@ def random_generator(config: SceneGenConfig, dtype: torch.dtype, device: torch.d
 
 
 def random_encoder(config: RaeConfig, dtype: torch.dtype, device: torch.device | str) -> ImageEncoder | None:
-    """DINOv2 in the place of every 2-D encoder of width 768, or none for image only."""
+    """DINOv2 in the place of every 2-D encoder, or none for image only."""
     if config.encoder is None:
         return None
+    network = _dinov2(config.hidden).eval().requires_grad_(False).to(device, dtype)
+    return ImageEncoder(network, ENCODERS["dinov2"], config.patch, config.hidden)
+
+
+def _dinov2(hidden: int) -> nn.Module:
     from transformers import Dinov2Config, Dinov2Model
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network: nn.Module = Dinov2Model(Dinov2Config(hidden_size=config.hidden, image_size=518))
-    network.eval().requires_grad_(False)
-    return ImageEncoder(network.to(device, dtype), ENCODERS["dinov2"], config.patch, config.hidden)
+        return Dinov2Model(Dinov2Config(hidden_size=hidden, image_size=518))
 
 
 def random_rae(config: RaeConfig, dtype: torch.dtype, device: torch.device | str) -> Rae:
