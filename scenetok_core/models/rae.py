@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..configs import RaeConfig
 from ..nn.attention import KeysValues, RMSNorm
 from ..nn.blocks import Block
-from ..nn.layers import PatchEmbed
+from ..nn.layers import PatchEmbed, small_noise
 from .dpt import PointHead
 
 _RAY = 6  # direction and moment
@@ -57,7 +57,7 @@ class FuseNeck(nn.Module):
     def __init__(self, config: RaeConfig) -> None:
         super().__init__()
         self.config = config
-        self.latents = nn.Parameter(0.02 * torch.randn(1, config.tokens, config.hidden))
+        self.latents = small_noise(1, config.tokens, config.hidden)
         self.ray_embed = PatchEmbed(_ray_channels(config) + 1, config.hidden, config.patch)
         if config.encoder is None:
             self.image_embed = PatchEmbed(3, config.hidden, config.patch)
