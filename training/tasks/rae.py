@@ -14,13 +14,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from scenetok_core.camera import crop_intrinsics, fit_image, plucker_features, reference_scales, to_scene_frame
-from scenetok_core.checkpoints import model_hash, save_checkpoint
+from scenetok_core.checkpoints import save_checkpoint
 from scenetok_core.depth import colour_depth
+from scenetok_core.encoders import load_encoder
 from scenetok_core.metrics import psnr
 from scenetok_core.models.rae import RaeNetworks
 from scenetok_core.nn.attention import Attention, RMSNorm
 from scenetok_core.picture_size import fitting_size
-from scenetok_core.rae import load_encoder
 from scenetok_core.sheets import contact_sheet
 from scenetok_core.types import Cameras
 from training.adversary import Adversaries, adversarial_losses, generator_of, generator_state
@@ -73,14 +73,16 @@ class RaeTask:
         """
         self.config = config
         task, folders = config.task, weight_folders(config.run.autoencoders)
-        encoder = config.model.encoder
-        self.encoder = None if encoder is None else load_encoder(encoder, folders, "cpu", torch.float32)
+        name, model = config.model.encoder, config.model
+        self.encoder = None
+        if name is not None:
+            self.encoder = load_encoder(name, folders, "cpu", torch.float32, patch=model.patch, width=model.hidden)
         self.perceptual = load_perceptual(task.perceptual) if task.perceptual_weight else None
         self.judge = load_features(task.discriminator, folders[0]) if task.adversary_weight else None
         if sharding_wanted():
             config.check_sharding()
         found = {
-            "encoder": self.encoder and model_hash(self.encoder.network.state_dict()),
+            "encoder": self.encoder and self.encoder.hash,
             "perceptual": self.perceptual and self.perceptual.digest,
             "discriminator": self.judge and self.judge.digest,
         }
