@@ -265,10 +265,11 @@ class Rae:
         fitted = fit_cameras(cameras, size)
         patches, place, memory = size[0] * size[1] // self.config.patch**2, Stages(self.place), None
         most, first, halved = min(views_per_pass or _VIEWS_PER_PASS, len(cameras)), 0, False
+        points = isinstance(decoder, PointDecoder)
         while first < len(cameras):
             views, failure = slice(first, min(first + most, len(cameras))), None
             try:
-                needed = queries_bytes(decoder.queries.config, most, patches, self._itemsize)
+                needed = queries_bytes(self.config, most, patches, self._itemsize, points=points)
                 device = place(decoder, needed)
                 memory = decoder.memory(scene.tokens[None].to(device)) if memory is None else memory
                 rays = self._rays(fitted[views], scene.reference_c2w, scene.scene_scale, size)

@@ -10,8 +10,6 @@ from scenetok_core.configs import (
     DecoderConfig,
     DepthConfig,
     GeneratorConfig,
-    PointsConfig,
-    RaeConfig,
     SamplingConfig,
     SceneGenConfig,
     SceneTokConfig,
@@ -19,7 +17,6 @@ from scenetok_core.configs import (
 from scenetok_core.models.depth import DepthNetworks
 from scenetok_core.models.networks import Networks
 from scenetok_core.pipeline import SceneTok
-from scenetok_core.rae import Rae
 from scenetok_core.types import Cameras, Views
 
 IMAGE, PATCH, TOKENS, TOKEN_DIM = 16, 4, 6, 8
@@ -111,30 +108,3 @@ def depth_head(path: Path, model: SceneTok, seed=0, **changes) -> Path:
     state = {k: 0.3 * torch.randn(v.shape, generator=generator) for k, v in networks.state_dict().items()}
     save_checkpoint(path, state, chosen, {"scene_model_hash": model.hash})
     return path
-
-
-def rae_config(**changes):
-    """Pictures from 8 x 8 to 32 x 32 pixels in patches of 4; tokens of another width than the blocks."""
-    fields = {
-        "encoder": None, "patch": PATCH, "pixels": (64, 1024), "hidden": 32, "heads": 2, "tokens": TOKENS,
-        "token_dim": TOKEN_DIM, "neck_depth": 2, "decoder_depth": 2, "qk_norm": True,
-        "points": PointsConfig(depth=4, layers=(0, 1, 2, 3), channels=(8, 8, 12, 12), features=8),
-    }  # fmt: skip
-    return RaeConfig("small-rae", **{**fields, **changes})
-
-
-def rae_checkpoint(folder: Path, file="rae.safetensors", seed=0, **changes) -> Path:
-    path, chosen = folder / file, rae_config(**changes)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        save_checkpoint(path, build_networks(chosen).state_dict(), chosen)
-    return path
-
-
-def rae(dtype=torch.float32, **changes) -> Rae:
-    """A 3DRAE with random weights."""
-    chosen = rae_config(**changes)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        state = build_networks(chosen).state_dict()
-    return Rae.assemble(state, chosen, "random", [], dtype=dtype)

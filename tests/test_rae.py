@@ -7,20 +7,25 @@ import torch
 from torch import nn
 
 from scenetok_core.camera import fit_views, to_scene_frame
-from scenetok_core.checkpoints import build_networks, load_scene, save_checkpoint, save_scene
+from scenetok_core.checkpoints import load_scene, save_checkpoint, save_scene
 from scenetok_core.configs import SceneTokConfig
 from scenetok_core.pipeline import SceneTok
 from scenetok_core.rae import Rae
 from scenetok_core.subsets import first_tokens, keep_tokens
 from scenetok_core.types import Views
-from tests import small
+from tests import small, small_latents
 
 SAME = 2e-5
+PIXELS = (64, 1024)  # pictures from 8 x 8 to 32 x 32
+
+
+def make(dtype=torch.float32, **changes):
+    return small_latents.random_rae(dtype, **{"pixels": PIXELS, **changes})
 
 
 @pytest.fixture(scope="module")
 def model():
-    return small.rae()
+    return make()
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +52,7 @@ def world_pose():
 @pytest.mark.parametrize("count", [1, 16, 128])
 def test_any_number_of_views_makes_the_same_number_of_tokens(model, count):
     scene = model.encode(small.views(count, (8, 8)))
-    assert scene.tokens.shape == (small.TOKENS, small.TOKEN_DIM)
+    assert scene.tokens.shape == (small_latents.TOKENS, small_latents.TOKEN_DIM)
     assert (scene.family, scene.model_hash, len(scene.cameras)) == ("3drae", "random", count)
     assert scene.tokens.dtype == torch.float32
     assert scene.tokens.mean(1).abs().max() < 1e-5, "normalised"
@@ -82,7 +87,7 @@ def test_the_reference_view_is_the_origin_and_the_farthest_camera_at_distance_on
 
 
 def test_of_too_many_views_some_are_taken_and_named():
-    model, views = small.rae(context_views=3), small.views(8)
+    model, views = make(context_views=3), small.views(8)
     scene = model.encode(views, scale="none", reference=5)
     used = scene.meta["views_used"]
     assert len(used) == len(scene.cameras) == 3 and 5 in used and scene.meta["views_given"] == 8
@@ -104,12 +109,12 @@ def test_cameras_without_pictures_count_by_their_poses(model):
 def test_no_view_at_all_makes_tokens_of_the_poses(model):
     near, far = small.cameras(3), moved(small.cameras(3), torch.eye(4), 2.0)
     one, other = (model.tokens_of(None, cameras, cameras.c2w[0], 1.0) for cameras in (near, far))
-    assert one.shape == (1, small.TOKENS, small.TOKEN_DIM) and one.isfinite().all()
+    assert one.shape == (1, small_latents.TOKENS, small_latents.TOKEN_DIM) and one.isfinite().all()
     assert (one - other).abs().max() > 1e-3
 
 
 def test_tokens_are_normalised_by_the_stored_statistics():
-    model, views = small.rae(), small.views()
+    model, views = make(), small.views()
     plain = model.encode(views).tokens
     neck = model.networks.neck
     neck.mean.fill_(0.5)
@@ -124,7 +129,7 @@ class Means:
         self.network = nn.Linear(3, 32)
 
     def encode(self, rgb):
-        patches = nn.functional.avg_pool2d(rgb, small.PATCH).flatten(2).transpose(1, 2)
+        patches = nn.functional.avg_pool2d(rgb, small_latents.PATCH).flatten(2).transpose(1, 2)
         return self.network(patches)
 
     def encode_bytes(self, pictures, patches):
@@ -132,16 +137,17 @@ class Means:
 
 
 def test_features_of_a_2d_encoder_stand_for_the_pictures():
-    chosen, asked, views = small.rae_config(encoder="dinov2"), [], small.views(3)
+    asked, views = [], small.views(3)
 
     def place(network, needed):
         asked.append(network)
         return torch.device("cpu")
 
-    model = Rae(chosen, build_networks(chosen), Means(), "random", place)
+    model = make(image_encoder=Means())
+    model.place = place
     scene = model.encode(views)
     assert asked == [model.encoder.network, model.networks.neck] == [model.modules[-1], model.modules[0]]
-    shuffled = views.rgb.unflatten(-1, (-1, small.PATCH)).flip(-1).flatten(-2)  # the means stay
+    shuffled = views.rgb.unflatten(-1, (-1, small_latents.PATCH)).flip(-1).flatten(-2)  # the means stay
     assert torch.allclose(model.encode(Views(shuffled, views.cameras)).tokens, scene.tokens, atol=SAME)
     assert (model.encode(Views(1 - views.rgb, views.cameras)).tokens - scene.tokens).abs().max() > 1e-3
 
@@ -176,7 +182,7 @@ def test_a_picture_does_not_depend_on_which_others_are_asked_for(model, scene):
 
 
 def test_with_global_attention_it_does(model):
-    assert influence(small.rae(view_attention="global")) > 1e-3
+    assert influence(make(view_attention="global")) > 1e-3
 
 
 def test_another_unit_and_world_frame_change_no_picture_and_move_points_along(model):
@@ -218,7 +224,7 @@ def test_cameras_that_know_no_size_get_the_largest_square(model, scene):
 
 
 def test_models_without_points_say_so(scene):
-    model = small.rae(points=None)
+    model = make(points=None)
     with pytest.raises(ValueError, match="trained without point maps.*load a 3DRAE with points"):
         model.point_maps(model.encode(small.views()), small.cameras(1))
     assert not hasattr(model.networks, "points")
@@ -242,7 +248,7 @@ def test_nothing_of_the_caller_changes(model):
 
 
 def test_half_precision_is_close_and_poses_stay_exact(model, scene):
-    half, path = small.rae(torch.bfloat16), small.cameras(3)
+    half, path = make(torch.bfloat16), small.cameras(3)
     assert next(half.networks.parameters()).dtype == torch.bfloat16
     tokens = half.encode(small.views())
     assert tokens.tokens.dtype == torch.float32 and (tokens.tokens - scene.tokens).abs().mean() < 0.05
@@ -277,11 +283,11 @@ def test_some_of_the_tokens_are_no_scene(model, scene):
 
 
 def test_a_checkpoint_round_trip(tmp_path, scene):
-    path = small.rae_checkpoint(tmp_path)
+    path = small_latents.rae_checkpoint(tmp_path)
     loaded = Rae.load(path, dtype=torch.float32)
-    assert loaded.config == small.rae_config()
+    assert loaded.config == small_latents.rae_config()
     assert torch.equal(loaded.encode(small.views()).tokens, scene.tokens), "the same seed, the same weights"
-    assert Rae.load(small.rae_checkpoint(tmp_path, "other.safetensors", seed=1)).hash != loaded.hash
+    assert Rae.load(small_latents.rae_checkpoint(tmp_path, "other.safetensors", seed=1)).hash != loaded.hash
     state = loaded.networks.state_dict()
     for name in ("neck.latents", "neck.mean", "points.head.out2.2.weight"):
         save_checkpoint(path, {k: v for k, v in state.items() if k != name}, loaded.config)
@@ -297,14 +303,14 @@ def test_a_checkpoint_of_the_other_family_is_refused(tmp_path):
     with pytest.raises(ValueError, match="is a SceneTok model, not a 3DRAE model"):
         Rae.load(other)
     with pytest.raises(ValueError, match="is a 3DRAE model, not a SceneTok model"):
-        SceneTok.load(small.rae_checkpoint(tmp_path))
-    assert SceneTokConfig.family != small.rae_config().family
+        SceneTok.load(small_latents.rae_checkpoint(tmp_path))
+    assert SceneTokConfig.family != small_latents.rae_config().family
 
 
 def test_impossible_sizes_are_told():
     for wrong in ({"hidden": 30, "heads": 4}, {"pixels": (10, 1024)}, {"pixels": (2000, 1024)}, {"ray_octaves": -1}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
-            small.rae_config(**wrong)
+            small_latents.rae_config(**wrong)
 
 
 def test_settings_of_another_family_are_taken_and_views_per_pass_is_checked(model, scene):
@@ -351,9 +357,11 @@ class Card:
 
 @pytest.mark.parametrize("part", ["decoder", "points"])
 def test_when_memory_runs_out_half_of_the_views_give_the_same_frames(part):
-    model, path = small.rae(), small.cameras(11)
+    model, path = make(), small.cameras(11)
     scene = model.encode(small.views())
-    method = {"decoder": lambda: model.render(scene, path), "points": lambda: model.point_maps(scene, path).points}[part]
+    method = {"decoder": lambda: model.render(scene, path), "points": lambda: model.point_maps(scene, path).points}[
+        part
+    ]
     whole = method()
     card = Card(6).on(model, getattr(model.networks, part))
     assert torch.allclose(method(), whole, atol=1e-4)
@@ -362,7 +370,7 @@ def test_when_memory_runs_out_half_of_the_views_give_the_same_frames(part):
 
 
 def test_a_second_time_is_an_error_that_says_what_to_do():
-    model = small.rae()
+    model = make()
     scene, card = model.encode(small.views()), Card(2).on(model, model.networks.decoder)
     with pytest.raises(torch.cuda.OutOfMemoryError, match=r"decoding, .*views_per_pass.*dtype bf16"):
         model.render(scene, small.cameras(8))
@@ -370,7 +378,7 @@ def test_a_second_time_is_an_error_that_says_what_to_do():
 
 
 def test_what_is_finished_before_memory_runs_out_stays():
-    model, path = small.rae(), small.cameras(12)
+    model, path = make(), small.cameras(12)
     scene = model.encode(small.views())
     whole, done = model.render(scene, path), []
     card = Card(4).on(model, model.networks.decoder)

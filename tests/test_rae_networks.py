@@ -8,11 +8,11 @@ from torch import nn
 
 from scenetok_core.camera import plucker_features
 from scenetok_core.models.rae import FuseNeck, PictureDecoder, PointDecoder, QueryDecoder, RaeNetworks, with_octaves
-from tests import small
+from tests import small, small_latents
 
 SAME = 2e-5
 SIDE, VIEWS = 8, 5
-PATCHES = (SIDE // small.PATCH) ** 2
+PATCHES = (SIDE // small_latents.PATCH) ** 2
 
 
 def seeded(seed=0):
@@ -22,7 +22,7 @@ def seeded(seed=0):
 def make(kind, *given, **changes):
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return kind(small.rae_config(**changes), *given).requires_grad_(False)
+        return kind(small_latents.rae_config(**changes), *given).requires_grad_(False)
 
 
 def rays(views=VIEWS):
@@ -35,7 +35,7 @@ def features(views=VIEWS, seed=0):
 
 
 def tokens(scenes=1, seed=0):
-    return torch.randn(scenes, small.TOKENS, small.TOKEN_DIM, generator=seeded(seed))
+    return torch.randn(scenes, small_latents.TOKENS, small_latents.TOKEN_DIM, generator=seeded(seed))
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +172,11 @@ def test_a_patch_of_a_picture_stands_where_its_rays_do():
 
 def test_training_encodes_and_decodes_in_one_pass():
     """The same pictures and points as the parts, noise on the tokens, and only what is asked for."""
-    networks, rgb, visible = make(RaeNetworks), torch.rand(1, VIEWS, 3, SIDE, SIDE, generator=seeded()), flags(*[True] * 5)
+    networks, rgb, visible = (
+        make(RaeNetworks),
+        torch.rand(1, VIEWS, 3, SIDE, SIDE, generator=seeded()),
+        flags(*[True] * 5),
+    )
     scene = networks.neck(networks.neck.embed_pictures(rgb), rays(), visible)
     (pictures,), (points, confidence) = networks(rgb, rays(), visible, rays(2))
     assert torch.equal(pictures, networks.decoder(rays(2), networks.decoder.memory(scene))[0])
