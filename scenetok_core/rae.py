@@ -297,8 +297,8 @@ class Rae:
         count, used = self.config.tokens, len(scene.active)
         if used != count:
             raise ValueError(
-                f"this scene has {used} of {count} tokens; those of a 3DRAE are learnt and ordered, so that none can be "
-                "left out: take the whole scene"
+                f"this scene has {used} of {count} tokens; those of a 3DRAE are learnt and ordered, so that none can "
+                "be left out: take the whole scene"
             )
 
 

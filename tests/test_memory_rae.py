@@ -1,12 +1,12 @@
 """Estimates of the 3DRAE and 3DDiT networks beside the measured peak, as `test_memory` does it."""
 
-from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
 from scenetok_core.checkpoints import build_networks
-from scenetok_core.configs import Dit3dConfig, RaeConfig
+from scenetok_core.configs import Dit3dConfig, PointsConfig, RaeConfig
 from scenetok_core.memory import dit3d_bytes, neck_bytes, queries_bytes
 from scenetok_core.models.dit3d import sample_latents
 from scenetok_core.sampling import make_schedule
@@ -18,14 +18,14 @@ __all__ = ["attention_without_scores"]
 SIDE = (224, 294)  # of pictures, in pixels
 
 
-def networks(config, dtype):
+def networks(config, dtype) -> Any:
     with torch.device("meta"):
         return build_networks(config).to(dtype).requires_grad_(False)
 
 
 def full(**changes):
     """The released size with fewer blocks: they need the same memory one after the other."""
-    points = replace(RaeConfig("full").points, depth=DEPTH, layers=(0, 1, 2, 3))
+    points = PointsConfig(depth=DEPTH, layers=(0, 1, 2, 3))
     return RaeConfig("full", **{"neck_depth": DEPTH, "decoder_depth": DEPTH, "points": points, **changes})
 
 

@@ -143,10 +143,11 @@ def test_features_of_a_2d_encoder_stand_for_the_pictures():
         asked.append(network)
         return torch.device("cpu")
 
-    model = make(image_encoder=Means())
+    encoder = Means()
+    model = make(image_encoder=encoder)
     model.place = place
     scene = model.encode(views)
-    assert asked == [model.encoder.network, model.networks.neck] == [model.modules[-1], model.modules[0]]
+    assert asked == [encoder.network, model.networks.neck] == [model.modules[-1], model.modules[0]]
     shuffled = views.rgb.unflatten(-1, (-1, small_latents.PATCH)).flip(-1).flatten(-2)  # the means stay
     assert torch.allclose(model.encode(Views(shuffled, views.cameras)).tokens, scene.tokens, atol=SAME)
     assert (model.encode(Views(1 - views.rgb, views.cameras)).tokens - scene.tokens).abs().max() > 1e-3
@@ -225,7 +226,7 @@ def test_cameras_that_know_no_size_get_the_largest_square(model, scene):
 
 def test_models_without_points_say_so(scene):
     model = make(points=None)
-    with pytest.raises(ValueError, match="trained without point maps.*load a 3DRAE with points"):
+    with pytest.raises(ValueError, match=r"trained without point maps.*load a 3DRAE with points"):
         model.point_maps(model.encode(small.views()), small.cameras(1))
     assert not hasattr(model.networks, "points")
 
@@ -269,16 +270,16 @@ def test_a_scene_survives_its_file(model, scene, tmp_path):
 
 def test_tokens_of_the_other_family_are_refused(model, scene, tmp_path):
     scenetok = SceneTok.load(small.checkpoint(tmp_path))
-    with pytest.raises(ValueError, match="made by model 'small' .*, not by 'small-rae'"):
+    with pytest.raises(ValueError, match=r"made by model 'small' .*, not by 'small-rae'"):
         model.render(scenetok.encode(small.views()), small.cameras(1))
-    with pytest.raises(ValueError, match="made by model 'small-rae' .*, not by 'small'"):
+    with pytest.raises(ValueError, match=r"made by model 'small-rae' .*, not by 'small'"):
         scenetok.render(scene, small.cameras(1))
 
 
 def test_some_of_the_tokens_are_no_scene(model, scene):
     fewer = keep_tokens(scene, first_tokens(scene, 3))
     for method in (model.render, model.point_maps):
-        with pytest.raises(ValueError, match="3 of 6 .*learnt and ordered"):
+        with pytest.raises(ValueError, match=r"3 of 6 .*learnt and ordered"):
             method(fewer, small.cameras(1))
 
 
@@ -316,7 +317,7 @@ def test_impossible_sizes_are_told():
 def test_settings_of_another_family_are_taken_and_views_per_pass_is_checked(model, scene):
     path = small.cameras(2)
     assert torch.equal(model.render(scene, path, steps=1, generator=torch.Generator()), model.render(scene, path))
-    with pytest.raises(ValueError, match="views_per_pass must be 0 .* got -1"):
+    with pytest.raises(ValueError, match=r"views_per_pass must be 0 .* got -1"):
         model.render(scene, path, views_per_pass=-1)
 
 

@@ -1,6 +1,7 @@
 """The networks of a 3DRAE: what attends to what."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def make(kind, *given, **changes):
+def make(kind, *given, **changes) -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return kind(small_latents.rae_config(**changes), *given).requires_grad_(False)
