@@ -22,6 +22,7 @@ from training.measures.points import ray_degrees
 from training.scores import OURS, Figures, Scores
 
 LARGEST_ABS_REL = 0.12  # of the posterior mean that passes
+_SMALLEST = 1e-2  # of the smallest true depth: what is nearer, or behind the camera, counts as that in a logarithm
 
 
 class DepthSource(Protocol):
@@ -141,7 +142,8 @@ class DepthEvaluation:
         self.scores.add("truth_depth_second_difference", torch.tensor([second_difference(wanted)]))
         for method, steps in self.source.methods.items():
             depth = self._aligned(self.source.render(tokens, path.cameras, steps, case.seed), truth)
-            self.scores.add(f"{method}_depth_flicker", torch.tensor([flicker(depth[:, always].log(), wanted)]))
+            logarithm = depth[:, always].clamp_min(_SMALLEST * float(truth[:, always].min())).log()
+            self.scores.add(f"{method}_depth_flicker", torch.tensor([flicker(logarithm, wanted)]))
 
     def _aligned(self, depth: Tensor, truth: Tensor) -> Tensor:
         return align_inverse(depth, truth) if self.source.relative else depth
@@ -163,7 +165,8 @@ class DepthEvaluation:
         mean, spread = self.source.spread(tokens, cameras, samples, case.seed)
         known = is_known(truth) & truth.isfinite()
         errors = (self._aligned(mean, truth) - truth).abs() / truth
-        self.spreads.append(((spread / mean)[known], errors[known]))
+        nearest = _SMALLEST * float(truth[known].min()) if bool(known.any()) else 1.0
+        self.spreads.append(((spread / mean.clamp_min(nearest))[known], errors[known]))
 
     def figures(self, left_out: LeftOut) -> Figures:
         """Everything measured."""

@@ -127,15 +127,22 @@ def _evaluation(options: argparse.Namespace, model: Model, benchmark: Benchmark,
     return evaluation
 
 
-def _beside(options: argparse.Namespace, model: Model, benchmark: Benchmark, settings: Settings) -> Evaluation | None:
-    """The shipped 3DRAE, where the shipped SceneTok model is measured in rooms and both take the same pictures."""
-    if options.config is None or options.checkpoint is not None or not DEFAULT_RAE.is_file():
-        return None
+def _beside(
+    options: argparse.Namespace, model: Model, benchmark: Benchmark, settings: Settings
+) -> tuple[Evaluation | None, str]:
+    """The shipped 3DRAE, where the shipped SceneTok model is measured in rooms; or why not."""
+    if options.config is None or options.checkpoint is not None:
+        return None, ""
+    if not DEFAULT_RAE.is_file():
+        return None, f"needs {DEFAULT_RAE.name} in {DEFAULT_RAE.parent.name}"
     other, side = _model(options, DEFAULT_RAE), model.config.image_size
     if other.config.image_size != side:
-        return None
+        return (
+            None,
+            f"its pictures have sides of {other.config.image_size}, those here {side}: --checkpoint measures it",
+        )
     alone = argparse.Namespace(**{**vars(options), "generator": None, "depth": None})
-    return _evaluation(alone, other, benchmark, settings)
+    return _evaluation(alone, other, benchmark, settings), ""
 
 
 def _settings(options: argparse.Namespace) -> Settings:
@@ -164,10 +171,12 @@ def _run(options: argparse.Namespace) -> None:
     model = _model(options, options.checkpoint or DEFAULT_CHECKPOINT)
     benchmark = _benchmark(options, index, model)
     first = _evaluation(options, model, benchmark, settings)
-    second = _beside(options, model, benchmark, settings)
+    second, no_second = _beside(options, model, benchmark, settings)
     began = time.perf_counter()
     measure_all([first] if second is None else [first, second], benchmark, progress=True)
     figures, left_out = first.figures(), dict(first.left_out)
+    if no_second:
+        left_out["3DRAE"] = no_second
     if second is not None:
         figures |= {f"{_RAE}{name}": value for name, value in second.own_figures().items()}
         left_out |= {f"{_RAE}{what}": reason for what, reason in second.left_out.items() if what not in left_out}
@@ -200,8 +209,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--markdown", type=Path, help="file for a report")
     parser.add_argument(
         "--checkpoint",
-        help="SceneTok or 3DRAE model to measure (default: the shipped scenetok-tiny; in rooms with rae-tiny beside it, "
-        "where that is there)",
+        help="SceneTok or 3DRAE model to measure (default: the shipped scenetok-tiny; in rooms with rae-tiny beside "
+        "it, where that is there)",
     )
     parser.add_argument(
         "--generator",

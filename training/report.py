@@ -29,6 +29,8 @@ _WHERE_MEASURED = {
 _DEPTH = {
     "AbsRel": ("depth_abs_rel", ".3f"),
     "delta < 1.25": ("depth_delta", ".3f"),
+    "scaled AbsRel": ("depth_abs_rel_scaled", ".3f"),
+    "scaled delta": ("depth_delta_scaled", ".3f"),
     "flicker": ("depth_flicker", ".4f"),
 }
 
