@@ -37,10 +37,11 @@ class DrawnScenes:
     render: Render
     scale: str | float
     views: int  # first inputs that it is given
-    other_views: tuple[int, ...]  # the same once more; those that it does not take are left out
+    other_views: tuple[int, ...]  # other numbers of them, on the first cases; those it does not take are left out
     samples: int  # drawn scenes of which the spread is measured ...
     targets: int  # ... at so many evenly spread targets
     scores: Scores
+    other_cases: int = 0
     seconds: list[float] = field(default_factory=list)
     rows: list[tuple[str, Tensor]] = field(default_factory=list)  # of the contact sheet
 
@@ -51,16 +52,17 @@ class DrawnScenes:
         others = self.other_views if most is not None else ()
         return [self.views, *(count for count in others if count != self.views and count <= (most or 0))]
 
-    def measure(self, case: Case, *, vary: bool, show: bool) -> dict[str, Tensor]:
+    def measure(self, case: Case, *, others: bool, vary: bool, show: bool) -> dict[str, Tensor]:
         """Targets of scenes drawn from the first inputs, by method; how these are shown is scored beside thumbnails.
 
         Args:
             case: to draw for.
+            others: whether to measure the other numbers of views.
             vary: whether to draw several scenes each, for their spread.
             show: whether to add to the contact sheet.
         """
-        pictures = {}
-        for count in self.counts:
+        pictures, self.other_cases = {}, self.other_cases + others
+        for count in self.counts if others else self.counts[:1]:
             count = min(count, len(case.inputs))
             views = case.inputs[list(range(count))] if count else None
             method = GENERATED if count == min(self.views, len(case.inputs)) else f"{GENERATED}_{count}_views"
@@ -71,7 +73,7 @@ class DrawnScenes:
             if views is not None:
                 self._score_given(tokens, views, case, method, show=show)
             if vary:
-                self.vary(views, case, method)
+                self.vary(tokens, views, case, method)
             made = self.render(tokens, case, None, case.targets.cameras)
             if views is not None:
                 pictures[method] = made
@@ -95,12 +97,12 @@ class DrawnScenes:
         if show:
             self.rows.append((f"given, 8x8, drawn\n{case.name}", torch.cat([views.rgb, small, again])))
 
-    def vary(self, views: Views | None, case: Case, method: str = GENERATED) -> None:
-        """Spread of several drawn scenes, each rendered as posterior mean from the same noise."""
+    def vary(self, first: SceneTokens, views: Views | None, case: Case, method: str = GENERATED) -> None:
+        """Spread of several drawn scenes, `first` among them, each rendered as posterior mean from the same noise."""
         chosen = evenly_spread(torch.arange(len(case.targets)), self.targets).tolist()
         cameras, pictures = case.targets.cameras[chosen], []
         for index in range(self.samples):
-            tokens = self._draw(views, case, case.seed + index)
+            tokens = self._draw(views, case, case.seed + index) if index else first
             pictures.append(self.render(tokens, case, 1, cameras))
         spread = torch.stack(pictures).var(0).mean(1).sqrt()
         self.scores.add(f"{method}_spread", spread.flatten())
@@ -117,6 +119,7 @@ class DrawnScenes:
             "generator": self.generator.config.name,
             "generator_hash": self.generator.hash,
             "generator_views": self.views,
+            **({"generator_scenes_of_other_views": self.other_cases} if self.counts[1:] else {}),
             "generator_steps": self.generator.config.sampling.steps,
             **means(self.scores, (f"{name}_{what}" for name in given for what in ("psnr", "thumbnail_8_psnr"))),
             **means(

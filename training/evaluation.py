@@ -59,7 +59,8 @@ class Settings:
     elsewhere_cases: int = 16  # that are rendered along another scene's path
     sheet_cases: int = 6
     generator_views: int = 1  # first inputs that a scene generator is given
-    other_generator_views: tuple[int, ...] = (0, 3)  # the same once more, for generators that take them
+    other_generator_views: tuple[int, ...] = (0, 3)  # other numbers of them, for generators that take them ...
+    other_generator_cases: int = 16  # ... of which this is measured
     many_views: tuple[int, ...] = (8, 16, 32, 64)  # inputs along the walk ...
     many_views_cases: int = 16  # ... of which this is measured
     scene_scale: str | float = "auto"  # of encoded and of drawn scenes, as for `SceneTok.encode`
@@ -137,7 +138,12 @@ class Evaluation:
             ours[method], took = _timed(lambda steps=steps: self._render(tokens, case, steps))
             self.seconds.setdefault(method, []).append(took / len(truth))
         if self.drawn is not None:
-            ours |= self.drawn.measure(case, vary=index < settings.spread_cases, show=index < settings.sheet_cases)
+            ours |= self.drawn.measure(
+                case,
+                others=index < settings.other_generator_cases,
+                vary=index < settings.spread_cases,
+                show=index < settings.sheet_cases,
+            )
         for method, pictures in ours.items():
             self.scores.add_pictures(method, pictures, truth)
         baselines = self.scores.add_baselines(case)
