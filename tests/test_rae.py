@@ -122,6 +122,17 @@ def test_tokens_are_normalised_by_the_stored_statistics():
     assert torch.allclose(model.encode(views).tokens, (plain - 0.5) / 4, atol=1e-6)
 
 
+def test_statistics_stay_exact_in_half_precision(tmp_path):
+    """Rounded to bfloat16, a mean of many deviations moves tokens by a part of one."""
+    path, state = tmp_path / "rae.safetensors", dict(make().networks.state_dict())
+    state["neck.mean"], state["neck.std"] = torch.full((16,), 3.001), torch.full((16,), 0.01)
+    save_checkpoint(path, state, small_latents.rae_config(pixels=PIXELS))
+    half = Rae.load(path, dtype=torch.bfloat16)
+    plain = make(torch.bfloat16).encode(small.views()).tokens
+    assert half.networks.neck.latents.dtype == torch.bfloat16
+    assert torch.allclose(half.encode(small.views()).tokens, (plain - 3.001) / 0.01, atol=1e-2)
+
+
 class Means:
     """A 2-D encoder: the mean colour of each patch, thirty-two times as wide."""
 
