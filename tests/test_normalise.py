@@ -43,7 +43,7 @@ def checkpoint(path, token_dim, dtype=torch.float32):
     return path
 
 
-def run(path, out):
+def run(path, out, *more):
     sets = [word for setting in OVERRIDES for word in ("--set", setting)]
     return main(
         [
@@ -58,6 +58,7 @@ def run(path, out):
             str(out),
             "--device",
             "cpu",
+            *more,
         ]
     )
 
@@ -90,6 +91,21 @@ def test_tokens_are_normalised_and_pictures_stay(tmp_path, token_dim, dtype, cap
         after.render(raw, path_cameras)  # tokens of the file before
 
 
+def test_every_token_may_have_statistics_of_its_own(tmp_path):
+    path, out, again = (tmp_path / name for name in ("in.safetensors", "out.safetensors", "again.safetensors"))
+    checkpoint(path, 6)
+    assert run(path, out, "--statistics", "token") == 0
+    before, after = (Rae.load(file, dtype=torch.float32) for file in (path, out))
+    tokens = torch.stack([after.encode(views).tokens for views in islice(seen(), SCENES)])
+    torch.testing.assert_close(tokens.mean(0), torch.zeros_like(tokens[0]), atol=1e-3, rtol=0)
+    assert tokens.std(0, correction=0).median() == pytest.approx(1, abs=1e-2)
+    views, cameras = small.views(), small.cameras(3)
+    rendered = before.render(before.encode(views), cameras)
+    torch.testing.assert_close(after.render(after.encode(views), cameras), rendered, atol=1e-5, rtol=0)
+    assert run(out, again) == 0  # as the checkpoint has them
+    assert Rae.load(again).config.statistics == "token"
+
+
 def test_measuring_again_finds_the_same(tmp_path):
     first, second, third = (tmp_path / f"{i}.safetensors" for i in range(3))
     checkpoint(first, 6)
@@ -105,7 +121,7 @@ def test_a_dimension_that_never_changes_stays_finite():
     model = Rae(config := small_rae(), RaeNetworks(config).eval().requires_grad_(False), None, "hash")
     model.networks.neck.to_tokens = torch.nn.Linear(HIDDEN, 6)
     torch.nn.init.zeros_(model.networks.neck.to_tokens.weight)
-    mean, std = measure(model, iter([small.views()] * 2), 2)
+    mean, std = measure(model, iter([small.views()] * 2), 2, "dimension")
     assert mean.isfinite().all() and (std > 0).all()
 
 

@@ -11,7 +11,9 @@ import argparse
 import logging
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 if not __package__:  # run as a script: sys.path[0] is this folder, the packages lie one above
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -22,7 +24,7 @@ from tqdm import tqdm
 
 from scenetok_core.checkpoints import load_checkpoint, save_checkpoint
 from scenetok_core.cli.common import check_device, check_writable
-from scenetok_core.configs import RaeConfig, require
+from scenetok_core.configs import RaeConfig, Statistics, require
 from scenetok_core.rae import Rae
 from scenetok_core.types import Views
 from training.data.loader import batches
@@ -53,20 +55,33 @@ def training_views(config: RaeTrainConfig, device: torch.device) -> Iterator[Vie
             yield Views(rgb, scene_of(given.cameras, i))
 
 
-def measure(model: Rae, scenes: Iterator[Views], count: int) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation [D] of tokens before they are normalised, over `count` of the scenes; float32."""
-    total, squares = torch.zeros(2, model.config.token_dim, dtype=torch.float64)
-    tokens = 0
+def measure(model: Rae, scenes: Iterator[Views], count: int, statistics: Statistics) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of tokens before they are normalised, over `count` of the scenes; float32.
+
+    [D], or [N, D] with `statistics` "token".
+    """
+    total, squares = torch.zeros(2, model.config.tokens, model.config.token_dim, dtype=torch.float64)
     for _, views in zip(tqdm(range(count), desc="tokens", unit="scene"), scenes, strict=False):
         raw = model.networks.neck.restore(model.encode(views).tokens).double()
-        total, squares, tokens = total + raw.sum(0), squares + raw.square().sum(0), tokens + len(raw)
-    mean = total / tokens
-    std = (squares / tokens - mean.square()).clamp_min(0).add(_EPS).sqrt()
+        total, squares = total + raw, squares + raw.square()
+    mean, square = total / count, squares / count
+    if statistics == "dimension":
+        mean, square = mean.mean(0), square.mean(0)
+    std = (square - mean.square()).clamp_min(0).add(_EPS).sqrt()
     return mean.float(), std.float()
 
 
-def normalise(checkpoint: Path, config: RaeTrainConfig, scenes: int, out: Path, device: torch.device) -> None:
+def normalise(
+    checkpoint: Path,
+    config: RaeTrainConfig,
+    scenes: int,
+    out: Path,
+    device: torch.device,
+    statistics: Statistics | None = None,
+) -> None:
     """Write the checkpoint with the statistics of its tokens over `scenes` training scenes of a run.
+
+    `statistics` None are those that the checkpoint has.
 
     Raises:
         ValueError: `out` is the checkpoint itself, no 3DRAE there, missing weights of its 2-D encoder, or no data.
@@ -76,9 +91,10 @@ def normalise(checkpoint: Path, config: RaeTrainConfig, scenes: int, out: Path, 
     state, stored, metadata = load_checkpoint(checkpoint, RaeConfig)
     folders = weight_folders(config.run.autoencoders, str(checkpoint))
     model = Rae.assemble(state, stored, metadata["model_hash"], folders, device, torch.float32)
-    mean, std = measure(model, training_views(config, device), scenes)
+    wanted = replace(stored, statistics=statistics or stored.statistics)
+    mean, std = measure(model, training_views(config, device), scenes, wanted.statistics)
     save_checkpoint(
-        out, {**state, "neck.mean": mean, "neck.std": std}, stored, {**metadata, "statistics": f"of {scenes} scenes"}
+        out, {**state, "neck.mean": mean, "neck.std": std}, wanted, {**metadata, "statistics": f"of {scenes} scenes"}
     )
     print(
         f"{out}: means {mean.min():.3g} to {mean.max():.3g}, standard deviations {std.min():.3g} to {std.max():.3g} "
@@ -102,6 +118,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--set", action="append", default=[], metavar="A.B=VALUE", help="override a setting (repeatable)"
     )
     parser.add_argument("--scenes", type=int, default=_SCENES, help=f"how many scenes (default {_SCENES})")
+    parser.add_argument(
+        "--statistics",
+        choices=get_args(Statistics),
+        help="of every dimension, or of every dimension of every token (default: as the checkpoint has them)",
+    )
     parser.add_argument("--out", required=True, type=Path, help="checkpoint to write")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args(arguments)
@@ -110,7 +131,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_device(options.device)
         check_writable(options.out)
         config = _read(options.config, options.set)
-        normalise(options.checkpoint, config, options.scenes, options.out, torch.device(options.device))
+        device = torch.device(options.device)
+        normalise(options.checkpoint, config, options.scenes, options.out, device, options.statistics)
     except (ValueError, OSError, ImportError) as error:
         logger.error("%s", error)
         return 2

@@ -6,7 +6,7 @@ A configuration is stored as JSON in the metadata of every checkpoint, so a file
 from __future__ import annotations
 
 from .base import convert, from_dict, require, require_positive, to_dict
-from .rae import Dit3dConfig, PointsConfig, RaeConfig, dimension_shift
+from .rae import Dit3dConfig, PointsConfig, RaeConfig, Statistics, dimension_shift
 from .rae_presets import DIT3D_PRESETS, RAE_PRESETS
 from .sampling import QUALITIES, Prediction, SamplingConfig, ScheduleName, SolverName, at_quality
 from .scenetok import (
@@ -50,6 +50,7 @@ __all__ = [
     "SceneTokConfig",
     "ScheduleName",
     "SolverName",
+    "Statistics",
     "StoredConfig",
     "TemporalTiles",
     "at_quality",

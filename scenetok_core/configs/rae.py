@@ -11,6 +11,7 @@ from .sampling import Prediction, SamplingConfig
 
 ViewAttention = Literal["per_view", "global"]
 ConditionPlace = Literal["channels", "tokens"]
+Statistics = Literal["dimension", "token"]
 _BASE_DIMENSION = 4096
 
 
@@ -51,6 +52,9 @@ class RaeConfig:
     norm_eps: float | None = 1e-6
     tokens: int = 1024  # latent tokens N, learnt and ordered
     token_dim: int = 768
+    # What has a mean and a variance of its own, by which tokens are normalised: each of their dimensions, as in the
+    # paper, or each dimension of each token, which suits tokens that differ more from each other than between scenes.
+    statistics: Statistics = "dimension"
     neck_depth: int = 12
     decoder_depth: int = 16
     ray_octaves: int = 0  # sines and cosines of the rays at so many frequencies beside them, each twice the last one

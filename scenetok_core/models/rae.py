@@ -63,8 +63,9 @@ class FuseNeck(nn.Module):
             self.image_embed = PatchEmbed(3, config.hidden, config.patch)
         self.blocks = _blocks(config, config.neck_depth)
         self.to_tokens = _to_width(config.hidden, config.token_dim)
-        self.register_buffer("mean", torch.zeros(config.token_dim))
-        self.register_buffer("std", torch.ones(config.token_dim))
+        measured = (config.tokens, config.token_dim)[config.statistics == "dimension" :]
+        self.register_buffer("mean", torch.zeros(measured))
+        self.register_buffer("std", torch.ones(measured))
 
     def embed_pictures(self, rgb: Tensor) -> Tensor:
         """Pictures [B, V, 3, H, W] in [0, 1] -> features of their patches [B, V, n, hidden], without a 2-D encoder."""
