@@ -61,7 +61,7 @@ def _pages(browser, engine, mode, base, packs, name):
         small.checkpoint(models)
         small.generator_checkpoint(models)
     with server:
-        page = browser.new_page(viewport={"width": 1600, "height": 900})
+        page = browser.new_page(viewport={"width": 1920, "height": 1080})
         yield ComfyPage.open(page, server.url, name, _settings(mode))
         page.close()
 

@@ -14,6 +14,18 @@ from playwright.sync_api import FloatRect
 from tests.browser.page import ComfyPage, Json
 
 HANDLE = (76, 201, 240)  # colour of the dot that turns a key
+COUNT_PROMPTS = """() => {
+    const counted = window.counted = { waiting: 0, most: 0, sent: 0 };
+    const { fetch } = window;
+    window.fetch = (address, options) => {
+        if (options?.method === "POST" && String(address).endsWith("/prompt")) {
+            counted.sent += 1;
+            counted.most = Math.max(counted.most, counted.waiting += 1);
+        }
+        return fetch(address, options);
+    };
+    app.api.addEventListener("execution_success", () => (counted.waiting -= 1));
+}"""
 _NODE = "app.graph.nodes.find(node => node.type === 'SceneTok_PathEditor')"
 _TEXT = f"{_NODE}.widgets.find(widget => widget.name === 'keyframes')"
 _SHOW = f"""() => {{
@@ -40,7 +52,7 @@ class Editor:
     @classmethod
     def open(cls, comfy: ComfyPage, workflow: Json) -> Editor:
         """Drop the workflow and bring its editor to its own size."""
-        comfy.drop(workflow)
+        comfy.drop("path_editor", workflow)
         comfy.page.evaluate(_SHOW)
         comfy.page.wait_for_timeout(500)
         return cls(comfy)
@@ -76,6 +88,10 @@ class Editor:
     def time(self) -> str:
         """Frame and number of frames."""
         return self.comfy.page.locator(".st-number").inner_text()
+
+    def is_on(self, action: str) -> bool:
+        """Whether a button that stays pressed is."""
+        return "st-on" in (self.comfy.page.locator(f"[data-action={action}]").get_attribute("class") or "")
 
     def write(self, keys: list[Json], **settings: bool | str) -> None:
         """Put keys into the node's input, as a script or an opened workflow would."""
@@ -131,6 +147,10 @@ class Editor:
         assert len(rows), f"nothing of colour {colour} in the viewport"
         box = self.box()
         return box["x"] + float(columns.mean()), box["y"] + float(rows.mean())
+
+    def until_text(self, text: str) -> None:
+        """Wait until the page has a node with this text."""
+        self.comfy.page.wait_for_function(f"text => {_NODE} && {_TEXT}.value === text", arg=text)
 
     def until(self, holds: Callable[[], bool], seconds: float = 60.0) -> None:
         """Wait until something holds."""

@@ -40,9 +40,9 @@ _NO_MOTION = """document.addEventListener("DOMContentLoaded", () => {
     style.textContent = "*, *::before, *::after { animation: none !important; transition: none !important; }";
     document.head.append(style);
 });"""
-_DROP = """text => {
+_DROP = """([name, text]) => {
     const data = new DataTransfer();
-    data.items.add(new File([text], "workflow.json", { type: "application/json" }));
+    data.items.add(new File([text], name, { type: "application/json" }));
     return data;
 }"""
 _QUEUE = """() => new Promise(resolve => {
@@ -116,9 +116,9 @@ class ComfyPage:
         else:
             route.abort()
 
-    def drop(self, workflow: Json) -> None:
+    def drop(self, name: str, workflow: Json) -> None:
         """Drop a workflow's file on the canvas, as a person would."""
-        data = self.page.evaluate_handle(_DROP, json.dumps(workflow))
+        data = self.page.evaluate_handle(_DROP, [f"{name}.json", json.dumps(workflow)])
         self.page.dispatch_event("#graph-canvas", "drop", {"dataTransfer": data})
         self.page.wait_for_function("count => app.graph.nodes.length === count", arg=len(workflow["nodes"]))
         self.page.wait_for_timeout(500)
@@ -136,6 +136,14 @@ class ComfyPage:
         """Press Run and wait: how it ended, and the details as JSON."""
         kind, detail = self.page.evaluate(_QUEUE)
         return kind, detail
+
+    def close_dialogs(self) -> None:
+        """Close what the page shows above the graph."""
+        for _ in range(5):
+            if not self.page.get_by_role("dialog").count():
+                return
+            self.page.keyboard.press("Escape")
+            self.page.wait_for_timeout(300)
 
     def screenshot(self, name: str, fit: bool = True) -> Path:
         """Save a picture of the page; `fit`: show all nodes."""

@@ -4,25 +4,13 @@ import json
 
 import pytest
 
-from tests.browser.editor import HANDLE, Editor
+from tests.browser.editor import COUNT_PROMPTS, HANDLE, Editor
 from tests.engine.workflows import WORKFLOWS
 
 pytestmark = pytest.mark.browser
 
 VIEWS = 8  # of the example
 POINT = {"position": [-0.1, 1.45, -1.0], "look_at": [-0.65, 1.15, -0.93]}
-COUNT_PROMPTS = """() => {
-    const counted = window.counted = { waiting: 0, most: 0, sent: 0 };
-    const { fetch } = window;
-    window.fetch = (address, options) => {
-        if (options?.method === "POST" && String(address).endsWith("/prompt")) {
-            counted.sent += 1;
-            counted.most = Math.max(counted.most, counted.waiting += 1);
-        }
-        return fetch(address, options);
-    };
-    app.api.addEventListener("execution_success", () => (counted.waiting -= 1));
-}"""
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ def open_workflow(name, folder=WORKFLOWS):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_dropped_workflow_sends_its_api_twin(page, name):
     """Nodes of ComfyUI itself may have further widgets that only the page knows."""
-    page.drop(open_workflow(name))
+    page.drop(name, open_workflow(name))
     sent = {node_id: node for node_id, node in page.prompt().items() if node["class_type"] != NOTE}
     twin = open_workflow(name, WORKFLOWS / "api")
     assert sent.keys() == twin.keys()
@@ -31,7 +31,7 @@ def test_a_dropped_workflow_sends_its_api_twin(page, name):
 
 
 def test_the_main_workflow_runs(page):
-    page.drop(open_workflow("encode_render"))
+    page.drop("encode_render", open_workflow("encode_render"))
     kind, detail = page.queue()
     assert kind == "execution_success", detail
     page.page.wait_for_timeout(2000)

@@ -3,6 +3,7 @@ import { app } from "../../../scripts/app.js";
 import { api } from "../../../scripts/api.js";
 import { PathEditor } from "./path_editor/editor.js";
 import { LiveView, runNode } from "./path_editor/live.js";
+import { placeOf } from "./path_editor/place.js";
 
 const NODE = "SceneTok_PathEditor";
 const SIZE = [660, 720];
@@ -19,9 +20,9 @@ function hide(widget) {
   widget.computeSize = () => [0, -4]; // takes no row
 }
 
-const linked = (node, name) => node.inputs?.some((input) => input.widget?.name === name && input.link != null);
+const linked = (node, name) => Boolean(node.inputs?.some((input) => input.name === name && input.link != null));
 
-const remembered = new WeakMap(); // what is shown of every open workflow: node ids to scenes
+const remembered = new WeakMap(); // what is shown of every open workflow: places of nodes to scenes
 
 function scenesOf(workflow) {
   if (!remembered.has(workflow)) remembered.set(workflow, new Map());
@@ -48,9 +49,13 @@ function hostOf(node) {
     get fixed() {
       return linked(node, "keyframes");
     },
+    get connected() {
+      return { cameras: linked(node, "cameras"), images: linked(node, "images") };
+    },
     url: addressOf,
     get kept() {
-      return scenesOf(openWorkflow()).get(node.id) ?? app.nodeOutputs?.[node.id]?.path_editor?.[0];
+      const place = placeOf(app, node);
+      return scenesOf(openWorkflow()).get(place) ?? app.nodeOutputs?.[place]?.path_editor?.[0];
     },
     update: () => runNode(app, api, node),
   };
@@ -75,7 +80,7 @@ function addEditor(node) {
     const [scene] = output?.path_editor ?? [];
     if (!scene) return;
     host.given = scene.state;
-    scenesOf(openWorkflow()).set(node.id, scene);
+    scenesOf(openWorkflow()).set(placeOf(app, node), scene);
     editor.receive(scene);
   };
   after(node, "onExecuted", receive);

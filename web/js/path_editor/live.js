@@ -1,4 +1,6 @@
 // What the editor asks of the server, through its ordinary queue: the path anew, and drafts of single cameras.
+import { promptId } from "./place.js";
+
 const RENDER = "SceneTok_RenderTrajectory";
 const PREVIEW = "PreviewImage";
 let count = 0;
@@ -19,7 +21,7 @@ function fault(answer) {
 
 async function promptOf(app, node) {
   const { output } = await app.graphToPrompt();
-  const id = Object.keys(output).find((key) => key === String(node.id) || key.endsWith(`:${node.id}`));
+  const id = promptId(app, output, node);
   if (!id) throw new Error("this node is muted or bypassed");
   return { output, id };
 }
@@ -107,6 +109,7 @@ export class LiveView {
     try {
       const { output, id } = await promptOf(this.app, this.node);
       const [prompt, target] = draftPrompt(output, id, text);
+      if (!this.on) return this.finish("");
       this.running.target = target;
       this.running.id = await post(this.api, prompt, target);
     } catch (error) {
