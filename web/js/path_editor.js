@@ -29,6 +29,12 @@ function scenesOf(workflow) {
   return remembered.get(workflow);
 }
 
+/** Let the page notice the change, so that it is saved and can be undone: what happens in the editor it does not see. */
+function capture() {
+  const tracker = app.extensionManager?.workflow?.activeWorkflow?.changeTracker;
+  (tracker?.captureCanvasState ?? tracker?.checkState)?.call(tracker);
+}
+
 const openWorkflow = () => app.extensionManager?.workflow?.activeWorkflow ?? app;
 
 function hostOf(node) {
@@ -43,6 +49,7 @@ function hostOf(node) {
       text.callback?.(value);
       node.graph?.setDirtyCanvas(true, true);
     },
+    changed: capture,
     get frames() {
       return linked(node, "frames") ? null : Number(frames.value);
     },

@@ -12,7 +12,7 @@ const LOADED = 3; // looks at the host after which its workflow is the one that 
 export class PathEditor {
   /**
    * `host`: `text` (get, set), `frames` (null: known after a run only), `fixed` (the text comes from a link), `connected`
-   * ({cameras, images}), `url(file)`, `update()` (a promise), `kept` (the scene of a workflow that was put aside, if any).
+   * ({cameras, images}), `changed()` (a change is complete), `url(file)`, `update()` (a promise), `kept` (the scene of a workflow that was put aside, if any).
    */
   constructor(host) {
     this.host = host;
@@ -96,10 +96,12 @@ export class PathEditor {
     this.host.text = text;
     if (remember) this.history.push(text);
     this.read();
+    if (remember) this.host.changed();
   }
 
   step(by) {
     this.write(this.history.step(by), false);
+    this.host.changed();
   }
 
   addKey(key) {
@@ -122,6 +124,7 @@ export class PathEditor {
   dropped() {
     this.history.push(this.text);
     this.show();
+    this.host.changed();
   }
 
   // --- what Python answered ---

@@ -192,7 +192,9 @@ export class Viewport {
     this.eye = { turn: 0.5, rise: 0.6, distance: 1, ...this.eye, target: scale(add(...ends), 0.5) };
     const pose = this.eyePose;
     const tall = Math.tan((fieldOfView(scene.cameras.K[scene.middle]) * Math.PI) / 360);
-    const wide = (tall * this.element.clientWidth) / this.element.clientHeight;
+    const { clientWidth, clientHeight } = this.element;
+    this.unframed = !clientWidth || !clientHeight; // not shown yet
+    const wide = this.unframed ? tall : (tall * clientWidth) / clientHeight;
     const needed = points.map((point) => {
       const [x, y, z] = [0, 1, 2].map((axis) => dot(subtract(point, this.eye.target), column(pose, axis)));
       return Math.max(Math.abs(x) / wide, Math.abs(y) / tall) - z;
@@ -238,6 +240,7 @@ export class Viewport {
     this.sharpness = Math.min(window.devicePixelRatio || 1, SHARPEST);
     this.canvas.width = Math.round(clientWidth * this.sharpness);
     this.canvas.height = Math.round(clientHeight * this.sharpness);
+    if (this.unframed) this.frameAll();
     this.draw();
     if (this.through) this.on.resized();
   }
