@@ -1,7 +1,7 @@
 """Run shipped workflows and make their thumbnails of what they gave: `python -m scripts.workflow_pictures NAME...`.
 
-`scripts/workflows.toml` names, as `picture`, the nodes whose pictures or videos become its rows, and as `picture_with` other
-inputs for that run, where a workflow needs models that do not come with the pack.
+`scripts/workflows.toml` names, as `picture`, the nodes whose pictures or videos become its rows, and as `picture_with`
+other inputs for that run, where a workflow needs models that do not come with the pack.
 """
 
 from __future__ import annotations

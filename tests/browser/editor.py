@@ -35,6 +35,13 @@ _SHOW = f"""() => {{
     app.canvas.ds.offset = [400 - node.pos[0], 130 - node.pos[1]];
     app.canvas.setDirty(true, true);
 }}"""
+_SETTLED = """() => [...document.querySelectorAll(".st-editor")].every(({ pathEditor: editor }) =>
+    editor.text === editor.host.text && !editor.viewport?.frame
+    && (editor.viewport?.textures ?? []).every(texture => texture.image?.complete))"""
+_FRAMES = """count => new Promise(resolve => {
+    const next = () => (count-- ? requestAnimationFrame(next) : resolve());
+    next();
+})"""
 _KEY = """index => {
     const view = document.querySelector('.st-view'), box = view.getBoundingClientRect();
     const label = new DOMMatrix(getComputedStyle(document.querySelectorAll('.st-label')[index]).transform);
@@ -54,14 +61,20 @@ class Editor:
         """Drop the workflow and bring its editor to its own size."""
         comfy.drop("path_editor", workflow)
         comfy.page.evaluate(_SHOW)
-        comfy.page.wait_for_timeout(500)
-        return cls(comfy)
+        editor = cls(comfy)
+        editor.settle()
+        return editor
+
+    def settle(self) -> None:
+        """Wait until editors have read their texts, loaded their pictures and drawn."""
+        self.comfy.page.evaluate(_FRAMES, 3)  # of the graph, which then moves the editor
+        self.comfy.page.wait_for_function(_SETTLED)
 
     def fill(self) -> None:
         """Run the node alone, as the empty editor offers, and wait for the cameras."""
         self.comfy.page.get_by_text("Run this node").click()
         self.comfy.page.locator(".st-empty").wait_for(state="hidden", timeout=60_000)
-        self.comfy.page.wait_for_timeout(1500)
+        self.settle()
 
     @property
     def text(self) -> str:
@@ -97,19 +110,18 @@ class Editor:
         """Put keys into the node's input, as a script or an opened workflow would."""
         text = json.dumps({"version": 1, "keys": keys, **settings})
         self.comfy.page.evaluate(f"text => {{ {_TEXT}.value = text }}", text)
-        self.comfy.page.wait_for_timeout(1000)  # the editor looks three times a second
-        self.until(lambda: self.comfy.page.locator(".st-label").count() == len(keys))
+        self.settle()
 
     def press(self, *keys: str) -> None:
         """Keys of the keyboard, one after another."""
         for key in keys:
             self.comfy.page.keyboard.press(key)
-        self.comfy.page.wait_for_timeout(200)
+        self.settle()
 
     def click(self, action: str) -> None:
         """A button of the editor."""
         self.comfy.page.locator(f".st-editor [data-action={action}], .st-editor [data-preset={action}]").click()
-        self.comfy.page.wait_for_timeout(200)
+        self.settle()
 
     def place(self, index: int) -> tuple[float, float]:
         """Where a key is on the page."""
@@ -134,7 +146,7 @@ class Editor:
         mouse.down()
         mouse.move(start[0] + by[0], start[1] + by[1], steps=5)
         mouse.up()
-        self.comfy.page.wait_for_timeout(300)
+        self.settle()
 
     def picture(self) -> Image.Image:
         """What the viewport shows."""

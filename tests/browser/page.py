@@ -64,7 +64,8 @@ _PLACES = """title => {
         return [String(node.id), [node.pos[0], node.pos[1] - title, node.pos[0] + w, node.pos[1] - title + h]];
     });
 }"""
-_CUT_NOTES = """() => [...document.querySelectorAll(".comfy-markdown, .comfy-markdown *, .widget-markdown, .widget-markdown *")]
+_CUT_NOTES = """() => [".comfy-markdown", ".widget-markdown"]
+    .flatMap(name => [...document.querySelectorAll(`${name}, ${name} *`)])
     .filter(part => ["auto", "scroll", "hidden"].includes(getComputedStyle(part).overflowY))
     .filter(part => part.clientHeight && part.scrollHeight > part.clientHeight + 1)
     .map(part => [part.className, part.scrollHeight, part.clientHeight])"""

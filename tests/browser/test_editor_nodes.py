@@ -87,7 +87,7 @@ def test_a_copy_has_the_path_and_leaves_that_of_the_original_alone(editor, scene
     graphs.give(page, scene)
     page.locator("[data-preset=Orbit]:enabled").first.evaluate("button => button.click()")
     editor.until(lambda: graphs.texts(page).count(before) == 1)
-    page.wait_for_timeout(1000)  # the other one looks three times a second
+    editor.settle()
     assert graphs.texts(page).count(before) == 1
 
 

@@ -16,7 +16,9 @@ SELECT = """kind => {
     app.canvas.selectItems([node]);
     app.canvas.fitViewToSelectionAnimated?.({ duration: 0 });
 }"""
-LOADED = """() => [...document.querySelectorAll("[role=dialog] img")].every(image => image.complete && image.naturalWidth)"""
+LOADED = (
+    """() => [...document.querySelectorAll("[role=dialog] img")].every(image => image.complete && image.naturalWidth)"""
+)
 SLACK = 2  # pixels
 NAMES = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
 

@@ -72,6 +72,7 @@ function addEditor(node) {
   hide(node.widgets.find((widget) => widget.name === "keyframes"));
   const host = hostOf(node);
   const editor = new PathEditor(host);
+  editor.element.pathEditor = editor; // for scripts
   editor.live = new LiveView(app, api, node, {
     onPicture: (file) => editor.showDraft(file),
     onStatus: (message) => (message ? editor.say(message, message.endsWith("...") ? "" : "bad") : editor.showStatus()),
