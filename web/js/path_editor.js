@@ -3,7 +3,7 @@ import { app } from "../../../scripts/app.js";
 import { api } from "../../../scripts/api.js";
 import { PathEditor } from "./path_editor/editor.js";
 import { LiveView, runNode } from "./path_editor/live.js";
-import { placeOf } from "./path_editor/place.js";
+import { isOpen, placeOf } from "./path_editor/place.js";
 
 const NODE = "SceneTok_PathEditor";
 const SIZE = [660, 720];
@@ -48,6 +48,9 @@ function hostOf(node) {
       text.value = value;
       text.callback?.(value);
       node.graph?.setDirtyCanvas(true, true);
+    },
+    get open() {
+      return isOpen(app, node);
     },
     changed: capture,
     get frames() {

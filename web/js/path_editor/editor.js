@@ -12,7 +12,8 @@ const LOADED = 3; // looks at the host after which its workflow is the one that 
 export class PathEditor {
   /**
    * `host`: `text` (get, set), `frames` (null: known after a run only), `fixed` (the text comes from a link), `connected`
-   * ({cameras, images}), `changed()` (a change is complete), `url(file)`, `update()` (a promise), `kept` (the scene of a workflow that was put aside, if any).
+   * ({cameras, images}), `open` (its workflow is), `changed()` (a change is complete), `url(file)`, `update()` (a promise),
+   * `kept` (the scene of a workflow that was put aside, if any).
    */
   constructor(host) {
     this.host = host;
@@ -58,6 +59,7 @@ export class PathEditor {
   /** The text may change without the editor: undo of the graph, a loaded workflow, a script. */
   follow() {
     this.looks += 1;
+    if (this.looks > LOADED && !this.host.open) return this.dispose();
     if (this.looks === LOADED && !this.scene && this.host.kept) this.receive(this.host.kept);
     if (this.host.text !== this.text && this.looks <= LOADED) this.begin(); // the page brings values after its nodes
     else if (this.host.text !== this.text) {

@@ -17,6 +17,10 @@ function nodeAt(app, id) {
 export const promptId = (app, prompt, node) =>
   Object.keys(prompt).find((id) => id.split(":").at(-1) === String(node.id) && nodeAt(app, id) === node);
 
+/** Whether the node's graph, which may be a subgraph, belongs to the open workflow: the page does not tell nodes inside. */
+export const isOpen = (app, { graph }) =>
+  Boolean(graph) && (graph === rootOf(app) || rootOf(app)?.subgraphs?.get(graph.id) === graph);
+
 /** The same text for a node whenever its workflow is opened, and for no other node of it. */
 export const placeOf = (app, node) =>
   !node.graph || node.graph === rootOf(app) ? String(node.id) : `${node.graph.id}:${node.id}`;
