@@ -12,6 +12,10 @@ pytestmark = pytest.mark.browser
 
 MANY = 20  # editors; Chromium keeps 16 WebGL contexts
 ALIVE = "() => contexts.filter(context => !context.isContextLost()).length"
+REMOVE = """kind => {
+    app.graph.remove(app.graph.nodes.find(node => node.type === kind));
+    return counted.sent;
+}"""
 LISTEN = """() => {
     window.given = null;
     app.api.addEventListener("executed", ({ detail }) => (window.given = detail.output.path_editor?.[0] ?? given));
@@ -136,17 +140,17 @@ def test_many_editors_share_one_context_and_free_it(page, editor, scene):
     assert page.page.locator(".st-editor").count() == 0
 
 
-def test_a_draft_that_fails_says_so_and_the_next_one_is_drawn(editor, scene):
+def test_a_draft_that_fails_says_so_and_ends_the_live_view_until_it_is_switched_on_again(editor, scene):
     page = editor.comfy.page
     assert not editor.is_on("live"), "the live view is off at first"
     page.evaluate(OTHER_MODEL)
     editor.click("live")
-    editor.until(lambda: editor.status.startswith("Live view: ") and "model" in editor.status.lower())
+    editor.until(lambda: editor.status.startswith("Live draft stopped: these tokens were made by"))
+    assert not editor.is_on("live")
     editor.comfy.screenshot("path_editor_live_error", fit=False)
     editor.comfy.close_dialogs()
     page.evaluate(FIRST_MODEL)
-    x, y = editor.middle()
-    editor.drag((x + 60, y + 90), (25, 0))
+    editor.click("live")
     page.locator(".st-live").wait_for(state="visible", timeout=60_000)
 
 
@@ -157,6 +161,6 @@ def test_a_deleted_editor_asks_for_no_more_drafts(editor, scene):
     page.evaluate(COUNT_PROMPTS)
     x, y = editor.middle()
     editor.drag((x + 60, y + 90), (25, 0))
-    page.evaluate("kind => app.graph.remove(app.graph.nodes.find(node => node.type === kind))", graphs.EDITOR)
+    sent = page.evaluate(REMOVE, graphs.EDITOR)
     page.wait_for_timeout(1500)  # more than the camera has to rest
-    assert page.evaluate("() => counted.sent") == 0
+    assert page.evaluate("() => counted.sent") == sent

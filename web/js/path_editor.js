@@ -78,6 +78,7 @@ function addEditor(node) {
   editor.element.pathEditor = editor; // for scripts
   editor.live = new LiveView(app, api, node, {
     onPicture: (file) => editor.showDraft(file),
+    onStop: () => editor.showLive(),
     onStatus: (message) => (message ? editor.say(message, message.endsWith("...") ? "" : "bad") : editor.showStatus()),
   });
   const widget = node.addDOMWidget("editor", "scenetok_path_editor", editor.element, {

@@ -273,9 +273,14 @@ export class PathEditor {
 
   toggleLive() {
     this.live.switch(!this.live.on);
+    this.showLive();
+    this.moved();
+  }
+
+  /** The live view was switched on or off. */
+  showLive() {
     this.panel.live.hidden = true;
     this.show();
-    this.moved();
   }
 
   showDraft(file) {
