@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests import small
+from tests.browser import graphs
 from tests.browser.page import BrowserMissingError, ComfyPage, chromium
 from tests.conftest import PACK, PACK_NAME
 from tests.engine import ComfyServer
@@ -74,11 +75,16 @@ def page(browser, engine, mode, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def stock_errors(browser, engine, mode, tmp_path_factory):
-    """What a page without this pack prints while it opens, runs a prompt and shows the template browser."""
+    """What a page without this pack prints while it does what the tests do with nodes of ComfyUI itself."""
     pages = _pages(browser, engine, mode, tmp_path_factory.mktemp("stock"), {}, f"{mode.name}_stock")
     for opened in pages:
         opened.load(STOCK_PROMPT)
         opened.queue()
+        graphs.copy_and_paste(opened.page, "EmptyImage")
+        opened.page.evaluate("() => app.graph.remove(app.graph.nodes.at(-1))")
+        graphs.wrap(opened.page, "EmptyImage")
+        opened.page.wait_for_timeout(1000)
+        graphs.empty(opened.page)
         opened.page.evaluate("() => app.extensionManager.command.execute('Comfy.BrowseTemplates')")
         opened.page.wait_for_timeout(5000)
         found = set(opened.errors)

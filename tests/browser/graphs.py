@@ -47,14 +47,14 @@ def texts(page: Page) -> list[str]:
     return page.evaluate(_TEXTS, EDITOR)
 
 
-def copy_and_paste(page: Page) -> None:
-    """Copy the first editor and paste it."""
-    page.evaluate(_PASTE, EDITOR)
+def copy_and_paste(page: Page, kind: str = EDITOR) -> None:
+    """Copy the first node of a kind and paste it."""
+    page.evaluate(_PASTE, kind)
 
 
-def wrap(page: Page) -> None:
-    """Make a subgraph of the editor and show what is in it."""
-    page.evaluate(_WRAP, EDITOR)
+def wrap(page: Page, kind: str = EDITOR) -> None:
+    """Make a subgraph of a node and show what is in it."""
+    page.evaluate(_WRAP, kind)
     page.evaluate(_ENTER)
 
 
