@@ -1,6 +1,7 @@
 """The page in both of its modes: the engine's own front end, and the newest one with Nodes 2.0."""
 
 import os
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,9 +83,11 @@ def stock_errors(browser, engine, mode, tmp_path_factory):
         opened.queue()
         graphs.copy_and_paste(opened.page, "EmptyImage")
         opened.page.evaluate("() => app.graph.remove(app.graph.nodes.at(-1))")
+        workflow = opened.page.evaluate("() => app.graph.serialize()")
+        opened.drop("stock", {**workflow, "id": str(uuid.uuid4())})
         graphs.wrap(opened.page, "EmptyImage")
-        opened.page.wait_for_timeout(1000)
-        graphs.empty(opened.page)
+        opened.screenshot("subgraph")
+        opened.drop("stock", workflow)
         opened.page.evaluate("() => app.extensionManager.command.execute('Comfy.BrowseTemplates')")
         opened.page.wait_for_timeout(5000)
         found = set(opened.errors)
