@@ -17,7 +17,8 @@ _KEYFRAMES_HELP = """The path, as the editor writes it: a JSON list of keys, or 
 - {"view": 3}: input camera 3 (0 = first)
 - {"position": [x, y, z], "look_at": [x, y, z]}
 - {"c2w": 4 x 4 matrix}
-Each may have "fov": vertical field of view in degrees. Easing: linear, ease-in, ease-out, ease-in-out. Empty: along \
+Each may have "fov": vertical field of view in degrees, and "speed": pace at the key, 1 = as the rest (0.05 to 20). \
+Easing: linear, ease-in, ease-out, ease-in-out. Empty: along \
 the input cameras."""
 
 

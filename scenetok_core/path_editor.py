@@ -35,8 +35,7 @@ def edited_path(text: str, cameras: Cameras, frames: int) -> Cameras:
     """
     keyed = read_keyed_path(text)
     if keyed.entries:
-        keys = keyframes_from_json(text, cameras)
-        return make_trajectory("keyframes", cameras, frames, keys=keys, loop=keyed.loop, easing=keyed.easing)
+        return make_trajectory("keyframes", cameras, frames, keys=text, loop=keyed.loop, easing=keyed.easing)
     return make_trajectory("loop" if keyed.loop else "follow", cameras, frames, easing=keyed.easing)
 
 

@@ -159,6 +159,7 @@ def constant_pace(
     fractions: Tensor,  # [T] in [0, 1] of the whole path
     *,
     loop: bool = False,
+    speeds: Tensor | None = None,  # [N] > 0
 ) -> Keys:
     """Samples of the curve through `keys` at `fractions` of its length (see `path_lengths`).
 
@@ -169,6 +170,8 @@ def constant_pace(
         keys: the keys in order.
         fractions: where to sample, as fractions of the path's length.
         loop: return from the last key to the first one.
+        speeds: pace at every key in proportion to the others, geometric in between; then `fractions` are of the time
+            that the path takes.
 
     Returns:
         T samples.
@@ -180,6 +183,8 @@ def constant_pace(
     per_segment = max(16, -(-_SAMPLES // segments))
     grid = torch.linspace(0, segments, segments * per_segment + 1, dtype=torch.float64)
     lengths = path_lengths(interpolate(keys, grid, loop))
+    if speeds is not None:
+        lengths = lengths / _speeds_along(speeds, (grid[1:] + grid[:-1]) / 2)
     if not bool(lengths.sum() > 0):
         return interpolate(keys, fractions.double() * segments, loop)
     travelled = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
@@ -187,6 +192,12 @@ def constant_pace(
     cell = (torch.searchsorted(travelled, wanted, right=True) - 1).clamp(0, len(lengths) - 1)
     inside = (wanted - travelled[cell]) / lengths[cell].clamp(min=torch.finfo(torch.float64).tiny)
     return interpolate(keys, (cell + inside.clamp(0, 1)) / per_segment, loop)
+
+
+def _speeds_along(speeds: Tensor, at: Tensor) -> Tensor:
+    before = at.floor().long()
+    logs = speeds.double().log()
+    return torch.lerp(logs[before], logs[(before + 1) % len(speeds)], at - before).exp()
 
 
 def smooth(path: Keys, sigma: float) -> Keys:

@@ -1,6 +1,7 @@
 """Run shipped workflows and make their thumbnails of what they gave: `python -m scripts.workflow_pictures NAME...`.
 
-`scripts/workflows.toml` names, as `picture`, the nodes whose pictures or videos become its rows.
+`scripts/workflows.toml` names, as `picture`, the nodes whose pictures or videos become its rows, and as `picture_with`
+other inputs for that run, where a workflow needs models that do not come with the pack.
 """
 
 from __future__ import annotations
@@ -71,6 +72,8 @@ def main() -> int:
             shutil.copy(WORKFLOWS / "example_capture" / "walk.mp4", server.folder("input"))
             for name in options.names:
                 prompt = json.loads((WORKFLOWS / "api" / f"{name}.json").read_text(encoding="utf-8"))
+                for node_id, inputs in layouts[name].get("picture_with", {}).items():
+                    prompt[node_id]["inputs"] |= inputs
                 done = run_prompt(server.url, prompt, timeout_s=_TIMEOUT_S)
                 if done.error:
                     raise RuntimeError(f"{name}: {done.error}")

@@ -50,6 +50,33 @@ def test_settings_of_the_text_are_those_of_the_preset():
     assert not torch.allclose(path.c2w, edited_path(written(), cameras, FRAMES).c2w)
 
 
+def test_a_slow_key_gets_more_frames_and_the_way_stays():
+    cameras = small.cameras()
+    slow = [KEYS[0], {**KEYS[1], "speed": 0.25}, KEYS[2]]
+    frames = 400
+    even, lingering = (edited_path(written(keys), cameras, frames).centers for keys in (KEYS, slow))
+    assert float(torch.cdist(lingering, even).amin(1).max()) < 0.02 * float((even[0] - even[-1]).norm())
+    torch.testing.assert_close(lingering[[0, -1]], even[[0, -1]])
+    key = torch.tensor(KEYS[1]["position"])
+    near, before = (((path - key).norm(dim=-1) < 0.1).sum() for path in (lingering, even))
+    assert 1.6 < float(near / before) < 2.0  # four times as slow, but the other frames are fewer now
+
+
+def test_equal_speeds_change_nothing():
+    cameras = small.cameras()
+    fast = [{**key, "speed": 3} for key in KEYS]
+    torch.testing.assert_close(
+        edited_path(written(fast), cameras, FRAMES).c2w, edited_path(written(), cameras, FRAMES).c2w
+    )
+
+
+@pytest.mark.parametrize("speed", [0, -1, 21, True, "2", None])
+def test_a_speed_that_is_none_is_refused(speed):
+    keys = [KEYS[0], {"view": 1, "speed": speed}]
+    with pytest.raises(ValueError, match=r"keyframe 1: speed must be a number from 0.05 \(slow\) to 20"):
+        edited_path(written(keys), small.cameras(), FRAMES)
+
+
 def test_the_text_of_the_editor_gives_its_keys_to_other_readers():
     cameras = small.cameras()
     keys = keyframes_from_json(written(loop=True), cameras)

@@ -18,7 +18,7 @@ from ..framing import estimate_up, focus_point
 from ..types import Cameras
 from .around import arc, orbit, spiral
 from .join import join_paths
-from .keys import KeyedPath, keyframes_from_json, read_keyed_path
+from .keys import KeyedPath, key_speeds, keyframes_from_json, read_keyed_path
 from .moves import dolly, pan, tilt, zoom
 from .pace import Easing, Pace
 from .through import follow, keyframes, loop
@@ -36,6 +36,7 @@ __all__ = [
     "focus_point",
     "follow",
     "join_paths",
+    "key_speeds",
     "keyframes",
     "keyframes_from_json",
     "loop",
@@ -61,8 +62,11 @@ def _keyframes_preset(
     cameras: Cameras, frames: int | Pace, *, keys: str | Cameras | None = None, loop: bool = False
 ) -> Cameras:
     """`keyframes` through `keys` (cameras, or JSON as of `keyframes_from_json`), or through the inputs without them."""
-    given = keyframes_from_json(keys, cameras) if isinstance(keys, str) and keys else keys
-    return keyframes(given or cameras, frames, loop=loop)
+    if not isinstance(keys, str):
+        return keyframes(keys or cameras, frames, loop=loop)
+    if not keys:
+        return keyframes(cameras, frames, loop=loop)
+    return keyframes(keyframes_from_json(keys, cameras), frames, loop=loop, speeds=key_speeds(keys))
 
 
 PRESETS: dict[str, Callable[..., Cameras]] = {

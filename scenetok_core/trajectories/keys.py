@@ -18,14 +18,13 @@ from .rig import Rig, start_rig
 from .through import join_keys
 
 KEYFRAMES_VERSIONS = Versions("keyframes")
-_ENTRY_KEYS = {
-    "view": {"view", "fov"},
-    "c2w": {"c2w", "fov"},
-    "position": {"position", "look_at", "fov"},
-}
+_ENTRY_KEYS = {"view": {"view"}, "c2w": {"c2w"}, "position": {"position", "look_at"}}
+_ENTRY_OPTIONS = {"fov", "speed"}
 _ENTRY_FORMS = (
-    '{"view": 0}, {"c2w": 4 x 4} or {"position": [x, y, z], "look_at": [x, y, z]}, each with an optional "fov"'
+    '{"view": 0}, {"c2w": 4 x 4} or {"position": [x, y, z], "look_at": [x, y, z]}, each with an optional "fov" and '
+    '"speed"'
 )
+_SLOWEST, _FASTEST = 0.05, 20.0
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def keyframes_from_json(text: str, like: Cameras) -> Cameras:
     An entry is `{"view": i}` (input camera i), `{"c2w": 4 x 4}` (OpenCV camera-to-world) or `{"position": [x, y, z],
     "look_at": [x, y, z]}`, in the inputs' scene units. Each may have `"fov"`, the vertical field of view in degrees of
     a whole picture of `like.size`, before a model crops it to its square; without it the intrinsics are those of the
-    input view, or of the middle one.
+    input view, or of the middle one. `"speed"` is read by `key_speeds`.
 
     Args:
         text: the JSON text.
@@ -105,13 +104,34 @@ def keyframes_from_json(text: str, like: Cameras) -> Cameras:
     return join_keys(keys).to(like.c2w.device)
 
 
+def key_speeds(text: str) -> list[float] | None:
+    """The `"speed"` of every key of a text, for `keyframes`: 1 where a key has none; None where no key has one.
+
+    Raises:
+        ValueError: no such JSON, or a speed that is no number from 0.05 to 20; its key is named by its number.
+    """
+    entries = [entry if isinstance(entry, Mapping) else {} for entry in read_keyed_path(text).entries]
+    if not any("speed" in entry for entry in entries):
+        return None
+    speeds = []
+    for number, entry in enumerate(entries):
+        speed = entry.get("speed", 1.0)
+        if isinstance(speed, bool) or not isinstance(speed, (int, float)) or not _SLOWEST <= speed <= _FASTEST:
+            raise ValueError(
+                f"keyframe {number}: speed must be a number from {_SLOWEST:g} (slow) to {_FASTEST:g} (fast), 1 is as "
+                f"the rest, got {speed!r}"
+            )
+        speeds.append(float(speed))
+    return speeds
+
+
 def _read_key(entry: object, rig: Rig) -> Cameras:
     kind = next((name for name in _ENTRY_KEYS if isinstance(entry, Mapping) and name in entry), None)
     if not isinstance(entry, Mapping) or kind is None:
         raise ValueError(f"expected {_ENTRY_FORMS}, got {json.dumps(entry)[:80]}")
-    unknown, required = set(entry) - _ENTRY_KEYS[kind], _ENTRY_KEYS[kind] - {"fov"}
-    if unknown or required - set(entry):
-        raise ValueError(f"needs {sorted(required)} and may have 'fov', got {sorted(entry)}")
+    required = _ENTRY_KEYS[kind]
+    if not required <= set(entry) <= required | _ENTRY_OPTIONS:
+        raise ValueError(f"needs {sorted(required)} and may have 'fov' and 'speed', got {sorted(entry)}")
     if kind == "view":
         key = _input_view(entry["view"], rig.cameras)
     elif kind == "c2w":

@@ -64,8 +64,14 @@ def loop(cameras: Cameras, frames: int | Pace, *, smoothing: float = 0.02) -> Ca
     return from_keys(cameras, constant_pace(keys, times, loop=True))
 
 
-def keyframes(keys: Cameras | Sequence[Cameras], frames: int | Pace, *, loop: bool = False) -> Cameras:
-    """A smooth path through keys at constant pace.
+def keyframes(
+    keys: Cameras | Sequence[Cameras],
+    frames: int | Pace,
+    *,
+    loop: bool = False,
+    speeds: Sequence[float] | None = None,
+) -> Cameras:
+    """A smooth path through keys, at constant pace unless `speeds` says otherwise.
 
     Positions follow a centripetal Catmull-Rom curve, rotations turn from key to key along the shortest arc,
     intrinsics are interpolated. The pace counts translation, rotation and zoom together (`splines.path_lengths`); a
@@ -76,13 +82,17 @@ def keyframes(keys: Cameras | Sequence[Cameras], frames: int | Pace, *, loop: bo
         keys: the keys in order, as `Cameras` or a list of them.
         frames: number of cameras, >= 1.
         loop: close the path.
+        speeds: pace at every key in proportion to the others, > 0: half the speed, twice the frames near it.
 
     Raises:
-        ValueError: no keys, no frames, or keys of several scenes.
+        ValueError: no keys, no frames, keys of several scenes, or speeds that are not one positive number per key.
     """
     times = fractions(frames, closed=loop)
     joined = keys if isinstance(keys, Cameras) else join_keys(keys)
-    path = constant_pace(to_keys(joined), times, loop=loop)
+    if speeds is not None and (len(speeds) != len(joined) or not all(math.isfinite(s) and s > 0 for s in speeds)):
+        raise ValueError(f"speeds must be one positive number for each of the {len(joined)} keys, got {list(speeds)}")
+    given = None if speeds is None else torch.tensor(speeds, dtype=torch.float64)
+    path = constant_pace(to_keys(joined), times, loop=loop, speeds=given)
     return from_keys(joined, path)
 
 

@@ -1,12 +1,14 @@
 """The page in both of its modes: the engine's own front end, and the newest one with Nodes 2.0."""
 
 import os
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests import small
+from tests.browser import graphs
 from tests.browser.page import BrowserMissingError, ComfyPage, chromium
 from tests.conftest import PACK, PACK_NAME
 from tests.engine import ComfyServer
@@ -61,7 +63,7 @@ def _pages(browser, engine, mode, base, packs, name):
         small.checkpoint(models)
         small.generator_checkpoint(models)
     with server:
-        page = browser.new_page(viewport={"width": 1600, "height": 900})
+        page = browser.new_page(viewport={"width": 1920, "height": 1080})
         yield ComfyPage.open(page, server.url, name, _settings(mode))
         page.close()
 
@@ -74,11 +76,18 @@ def page(browser, engine, mode, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def stock_errors(browser, engine, mode, tmp_path_factory):
-    """What a page without this pack prints while it opens, runs a prompt and shows the template browser."""
+    """What a page without this pack prints while it does what the tests do with nodes of ComfyUI itself."""
     pages = _pages(browser, engine, mode, tmp_path_factory.mktemp("stock"), {}, f"{mode.name}_stock")
     for opened in pages:
         opened.load(STOCK_PROMPT)
         opened.queue()
+        graphs.copy_and_paste(opened.page, "EmptyImage")
+        opened.page.evaluate("() => app.graph.remove(app.graph.nodes.at(-1))")
+        workflow = opened.page.evaluate("() => app.graph.serialize()")
+        opened.drop("stock", {**workflow, "id": str(uuid.uuid4())})
+        graphs.wrap(opened.page, "EmptyImage")
+        opened.screenshot("subgraph")
+        opened.drop("stock", workflow)
         opened.page.evaluate("() => app.extensionManager.command.execute('Comfy.BrowseTemplates')")
         opened.page.wait_for_timeout(5000)
         found = set(opened.errors)

@@ -14,6 +14,18 @@ from playwright.sync_api import FloatRect
 from tests.browser.page import ComfyPage, Json
 
 HANDLE = (76, 201, 240)  # colour of the dot that turns a key
+COUNT_PROMPTS = """() => {
+    const counted = window.counted = { waiting: 0, most: 0, sent: 0 };
+    const { fetch } = window;
+    window.fetch = (address, options) => {
+        if (options?.method === "POST" && String(address).endsWith("/prompt")) {
+            counted.sent += 1;
+            counted.most = Math.max(counted.most, counted.waiting += 1);
+        }
+        return fetch(address, options);
+    };
+    app.api.addEventListener("execution_success", () => (counted.waiting -= 1));
+}"""
 _NODE = "app.graph.nodes.find(node => node.type === 'SceneTok_PathEditor')"
 _TEXT = f"{_NODE}.widgets.find(widget => widget.name === 'keyframes')"
 _SHOW = f"""() => {{
@@ -23,6 +35,13 @@ _SHOW = f"""() => {{
     app.canvas.ds.offset = [400 - node.pos[0], 130 - node.pos[1]];
     app.canvas.setDirty(true, true);
 }}"""
+_SETTLED = """() => [...document.querySelectorAll(".st-editor")].every(({ pathEditor: editor }) =>
+    editor.text === editor.host.text && !editor.viewport?.frame
+    && (editor.viewport?.textures ?? []).every(texture => texture.image?.complete))"""
+_FRAMES = """count => new Promise(resolve => {
+    const next = () => (count-- ? requestAnimationFrame(next) : resolve());
+    next();
+})"""
 _KEY = """index => {
     const view = document.querySelector('.st-view'), box = view.getBoundingClientRect();
     const label = new DOMMatrix(getComputedStyle(document.querySelectorAll('.st-label')[index]).transform);
@@ -40,16 +59,22 @@ class Editor:
     @classmethod
     def open(cls, comfy: ComfyPage, workflow: Json) -> Editor:
         """Drop the workflow and bring its editor to its own size."""
-        comfy.drop(workflow)
+        comfy.drop("path_editor", workflow)
         comfy.page.evaluate(_SHOW)
-        comfy.page.wait_for_timeout(500)
-        return cls(comfy)
+        editor = cls(comfy)
+        editor.settle()
+        return editor
+
+    def settle(self) -> None:
+        """Wait until editors have read their texts, loaded their pictures and drawn."""
+        self.comfy.page.evaluate(_FRAMES, 3)  # of the graph, which then moves the editor
+        self.comfy.page.wait_for_function(_SETTLED)
 
     def fill(self) -> None:
         """Run the node alone, as the empty editor offers, and wait for the cameras."""
         self.comfy.page.get_by_text("Run this node").click()
         self.comfy.page.locator(".st-empty").wait_for(state="hidden", timeout=60_000)
-        self.comfy.page.wait_for_timeout(1500)
+        self.settle()
 
     @property
     def text(self) -> str:
@@ -77,23 +102,26 @@ class Editor:
         """Frame and number of frames."""
         return self.comfy.page.locator(".st-number").inner_text()
 
+    def is_on(self, action: str) -> bool:
+        """Whether a button that stays pressed is."""
+        return "st-on" in (self.comfy.page.locator(f"[data-action={action}]").get_attribute("class") or "")
+
     def write(self, keys: list[Json], **settings: bool | str) -> None:
         """Put keys into the node's input, as a script or an opened workflow would."""
         text = json.dumps({"version": 1, "keys": keys, **settings})
         self.comfy.page.evaluate(f"text => {{ {_TEXT}.value = text }}", text)
-        self.comfy.page.wait_for_timeout(1000)  # the editor looks three times a second
-        self.until(lambda: self.comfy.page.locator(".st-label").count() == len(keys))
+        self.settle()
 
     def press(self, *keys: str) -> None:
         """Keys of the keyboard, one after another."""
         for key in keys:
             self.comfy.page.keyboard.press(key)
-        self.comfy.page.wait_for_timeout(200)
+        self.settle()
 
     def click(self, action: str) -> None:
         """A button of the editor."""
         self.comfy.page.locator(f".st-editor [data-action={action}], .st-editor [data-preset={action}]").click()
-        self.comfy.page.wait_for_timeout(200)
+        self.settle()
 
     def place(self, index: int) -> tuple[float, float]:
         """Where a key is on the page."""
@@ -118,7 +146,7 @@ class Editor:
         mouse.down()
         mouse.move(start[0] + by[0], start[1] + by[1], steps=5)
         mouse.up()
-        self.comfy.page.wait_for_timeout(300)
+        self.settle()
 
     def picture(self) -> Image.Image:
         """What the viewport shows."""
@@ -131,6 +159,10 @@ class Editor:
         assert len(rows), f"nothing of colour {colour} in the viewport"
         box = self.box()
         return box["x"] + float(columns.mean()), box["y"] + float(rows.mean())
+
+    def until_text(self, text: str) -> None:
+        """Wait until the page has a node with this text."""
+        self.comfy.page.wait_for_function(f"text => {_NODE} && {_TEXT}.value === text", arg=text)
 
     def until(self, holds: Callable[[], bool], seconds: float = 60.0) -> None:
         """Wait until something holds."""

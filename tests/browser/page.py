@@ -40,11 +40,36 @@ _NO_MOTION = """document.addEventListener("DOMContentLoaded", () => {
     style.textContent = "*, *::before, *::after { animation: none !important; transition: none !important; }";
     document.head.append(style);
 });"""
-_DROP = """text => {
+_CONTEXTS = """(() => {
+    window.contexts = []; // of WebGL, all that were made
+    const { getContext } = HTMLCanvasElement.prototype;
+    HTMLCanvasElement.prototype.getContext = function (kind, ...options) {
+        const context = getContext.call(this, kind, ...options);
+        if (String(kind).startsWith("webgl") && context && !contexts.includes(context)) contexts.push(context);
+        return context;
+    };
+})();"""
+_DROP = """([name, text]) => {
     const data = new DataTransfer();
-    data.items.add(new File([text], "workflow.json", { type: "application/json" }));
+    data.items.add(new File([text], name, { type: "application/json" }));
     return data;
 }"""
+_PLACES = """title => {
+    const { scale } = app.canvas.ds;
+    return app.graph.nodes.map(node => {
+        const shown = document.querySelector(`[data-node-id="${node.id}"]`)?.getBoundingClientRect();
+        const [width, least] = node.computeSize();
+        const [w, h] = shown ? [shown.width / scale, shown.height / scale]
+            : [Math.max(node.size[0], width), Math.max(node.size[1], least) + title];
+        return [String(node.id), [node.pos[0], node.pos[1] - title, node.pos[0] + w, node.pos[1] - title + h]];
+    });
+}"""
+_CUT_NOTES = """() => [".comfy-markdown", ".widget-markdown"]
+    .flatMap(name => [...document.querySelectorAll(`${name}, ${name} *`)])
+    .filter(part => ["auto", "scroll", "hidden"].includes(getComputedStyle(part).overflowY))
+    .filter(part => part.clientHeight && part.scrollHeight > part.clientHeight + 1)
+    .map(part => [part.className, part.scrollHeight, part.clientHeight])"""
+_TITLE_HEIGHT = 30  # of nodes
 _QUEUE = """() => new Promise(resolve => {
     for (const kind of ["execution_success", "execution_error", "execution_interrupted"])
         app.api.addEventListener(kind, event => resolve([kind, JSON.stringify(event.detail)]), { once: true });
@@ -90,6 +115,7 @@ class ComfyPage:
         page.route("**/*", lambda route: opened.guard(route))
         page.request.post(f"{url}/api/settings", data={**_SETTINGS, **settings})
         page.add_init_script(_NO_MOTION)
+        page.add_init_script(_CONTEXTS)
         page.goto(url, wait_until="domcontentloaded")
         opened.wait_until_ready()
         return opened
@@ -116,12 +142,20 @@ class ComfyPage:
         else:
             route.abort()
 
-    def drop(self, workflow: Json) -> None:
+    def drop(self, name: str, workflow: Json) -> None:
         """Drop a workflow's file on the canvas, as a person would."""
-        data = self.page.evaluate_handle(_DROP, json.dumps(workflow))
+        data = self.page.evaluate_handle(_DROP, [f"{name}.json", json.dumps(workflow)])
         self.page.dispatch_event("#graph-canvas", "drop", {"dataTransfer": data})
         self.page.wait_for_function("count => app.graph.nodes.length === count", arg=len(workflow["nodes"]))
         self.page.wait_for_timeout(500)
+
+    def places(self) -> dict[str, tuple[float, float, float, float]]:
+        """Left, top, right and bottom of every node with its title, as large as the page draws it."""
+        return {node_id: tuple(place) for node_id, place in self.page.evaluate(_PLACES, _TITLE_HEIGHT)}
+
+    def cut_notes(self) -> list[list[str | int]]:
+        """Notes that would have to be scrolled: part, its height, the room for it."""
+        return self.page.evaluate(_CUT_NOTES)
 
     def load(self, prompt: Json) -> None:
         """Show an API prompt as a graph."""
@@ -136,6 +170,14 @@ class ComfyPage:
         """Press Run and wait: how it ended, and the details as JSON."""
         kind, detail = self.page.evaluate(_QUEUE)
         return kind, detail
+
+    def close_dialogs(self) -> None:
+        """Close what the page shows above the graph."""
+        for _ in range(5):
+            if not self.page.get_by_role("dialog").count():
+                return
+            self.page.keyboard.press("Escape")
+            self.page.wait_for_timeout(300)
 
     def screenshot(self, name: str, fit: bool = True) -> Path:
         """Save a picture of the page; `fit`: show all nodes."""

@@ -4,25 +4,13 @@ import json
 
 import pytest
 
-from tests.browser.editor import HANDLE, Editor
+from tests.browser.editor import COUNT_PROMPTS, HANDLE, Editor
 from tests.engine.workflows import WORKFLOWS
 
 pytestmark = pytest.mark.browser
 
 VIEWS = 8  # of the example
 POINT = {"position": [-0.1, 1.45, -1.0], "look_at": [-0.65, 1.15, -0.93]}
-COUNT_PROMPTS = """() => {
-    const counted = window.counted = { waiting: 0, most: 0, sent: 0 };
-    const { fetch } = window;
-    window.fetch = (address, options) => {
-        if (options?.method === "POST" && String(address).endsWith("/prompt")) {
-            counted.sent += 1;
-            counted.most = Math.max(counted.most, counted.waiting += 1);
-        }
-        return fetch(address, options);
-    };
-    app.api.addEventListener("execution_success", () => (counted.waiting -= 1));
-}"""
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +58,9 @@ def test_a_dragged_key_changes_the_prompt_and_undo_restores_it(editor):
 
 def test_shift_lifts_a_key_and_its_handle_turns_it(editor):
     page = editor.comfy.page
+    start = editor.place(1)
     page.keyboard.down("Shift")
-    editor.drag(editor.place(1), (0, -30))
+    editor.drag(start, (0, -30))
     page.keyboard.up("Shift")
     x, y, z = editor.keys[1]["position"]
     assert (x, z) == (POINT["position"][0], POINT["position"][2]) and y > POINT["position"][1]
@@ -92,7 +81,13 @@ def test_keys_are_added_deleted_and_ordered(editor):
     first, last = (editor.box(f".st-keys [data-key='{i}']") for i in (0, 2))
     editor.drag((first["x"] + 8, first["y"] + 8), (last["x"] - first["x"], 0))
     assert editor.keys[2] == POINT
-    page.locator(".st-editor input[type=number]").fill("40")
+    page.get_by_label("FOV").fill("40")
+    page.keyboard.press("Tab")
+    assert editor.keys[2] == {**POINT, "fov": 40}
+    page.get_by_label("Speed").fill("50")
+    page.keyboard.press("Tab")
+    assert editor.keys[2] == {**POINT, "fov": 40, "speed": 20}
+    page.get_by_label("Speed").fill("")
     page.keyboard.press("Tab")
     assert editor.keys[2] == {**POINT, "fov": 40}
 

@@ -3,6 +3,7 @@ import { app } from "../../../scripts/app.js";
 import { api } from "../../../scripts/api.js";
 import { PathEditor } from "./path_editor/editor.js";
 import { LiveView, runNode } from "./path_editor/live.js";
+import { isOpen, placeOf } from "./path_editor/place.js";
 
 const NODE = "SceneTok_PathEditor";
 const SIZE = [660, 720];
@@ -19,13 +20,19 @@ function hide(widget) {
   widget.computeSize = () => [0, -4]; // takes no row
 }
 
-const linked = (node, name) => node.inputs?.some((input) => input.widget?.name === name && input.link != null);
+const linked = (node, name) => Boolean(node.inputs?.some((input) => input.name === name && input.link != null));
 
-const remembered = new WeakMap(); // what is shown of every open workflow: node ids to scenes
+const remembered = new WeakMap(); // what is shown of every open workflow: places of nodes to scenes
 
 function scenesOf(workflow) {
   if (!remembered.has(workflow)) remembered.set(workflow, new Map());
   return remembered.get(workflow);
+}
+
+/** Let the page notice the change, so that it is saved and can be undone: what happens in the editor it does not see. */
+function capture() {
+  const tracker = app.extensionManager?.workflow?.activeWorkflow?.changeTracker;
+  (tracker?.captureCanvasState ?? tracker?.checkState)?.call(tracker);
 }
 
 const openWorkflow = () => app.extensionManager?.workflow?.activeWorkflow ?? app;
@@ -42,15 +49,23 @@ function hostOf(node) {
       text.callback?.(value);
       node.graph?.setDirtyCanvas(true, true);
     },
+    get open() {
+      return isOpen(app, node);
+    },
+    changed: capture,
     get frames() {
       return linked(node, "frames") ? null : Number(frames.value);
     },
     get fixed() {
       return linked(node, "keyframes");
     },
+    get connected() {
+      return { cameras: linked(node, "cameras"), images: linked(node, "images") };
+    },
     url: addressOf,
     get kept() {
-      return scenesOf(openWorkflow()).get(node.id) ?? app.nodeOutputs?.[node.id]?.path_editor?.[0];
+      const place = placeOf(app, node);
+      return scenesOf(openWorkflow()).get(place) ?? app.nodeOutputs?.[place]?.path_editor?.[0];
     },
     update: () => runNode(app, api, node),
   };
@@ -60,8 +75,10 @@ function addEditor(node) {
   hide(node.widgets.find((widget) => widget.name === "keyframes"));
   const host = hostOf(node);
   const editor = new PathEditor(host);
+  editor.element.pathEditor = editor; // for scripts
   editor.live = new LiveView(app, api, node, {
     onPicture: (file) => editor.showDraft(file),
+    onStop: () => editor.showLive(),
     onStatus: (message) => (message ? editor.say(message, message.endsWith("...") ? "" : "bad") : editor.showStatus()),
   });
   const widget = node.addDOMWidget("editor", "scenetok_path_editor", editor.element, {
@@ -75,7 +92,7 @@ function addEditor(node) {
     const [scene] = output?.path_editor ?? [];
     if (!scene) return;
     host.given = scene.state;
-    scenesOf(openWorkflow()).set(node.id, scene);
+    scenesOf(openWorkflow()).set(placeOf(app, node), scene);
     editor.receive(scene);
   };
   after(node, "onExecuted", receive);

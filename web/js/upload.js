@@ -43,6 +43,12 @@ function choose(widget, { suffix, subfolder }) {
   picker.click();
 }
 
+/** The page looks for a chosen picture in the input folder, where those that come with the pack are not. */
+function hideExamples(node) {
+  const widget = node.widgets.find(({ name }) => name === "image");
+  Object.defineProperty(node, "hideOutputImages", { get: () => String(widget.value).startsWith("example: ") });
+}
+
 function acceptDrops(node, widget, { suffix, subfolder }) {
   node.onDragOver = (event) => [...(event.dataTransfer?.items ?? [])].some((item) => item.kind === "file");
   node.onDragDrop = (event) => {
@@ -56,6 +62,7 @@ function acceptDrops(node, widget, { suffix, subfolder }) {
 app.registerExtension({
   name: "scenetok.upload",
   nodeCreated(node) {
+    if (node.comfyClass === "SceneTok_LoadPhotograph") hideExamples(node);
     const kind = UPLOADS[node.comfyClass];
     const widget = kind && node.widgets?.find(({ name }) => name === kind.widget);
     if (!widget) return;

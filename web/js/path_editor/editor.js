@@ -6,12 +6,14 @@ import { matrixOf } from "./shapes.js";
 import { Viewport } from "./viewport.js";
 
 const FRAMES_PER_SECOND = 24;
+const LIMITS = { fov: [1, 170], speed: [0.05, 20] }; // of what a key may have
 const LOADED = 3; // looks at the host after which its workflow is the one that is open
 
 export class PathEditor {
   /**
-   * `host`: `text` (get, set), `frames` (null: known after a run only), `fixed` (the text comes from a link), `url(file)`,
-   * `update()` (a promise), `kept` (the scene of a workflow that was put aside, if there is one).
+   * `host`: `text` (get, set), `frames` (null: known after a run only), `fixed` (the text comes from a link), `connected`
+   * ({cameras, images}), `open` (its workflow is), `changed()` (a change is complete), `url(file)`, `update()` (a promise),
+   * `kept` (the scene of a workflow that was put aside, if any).
    */
   constructor(host) {
     this.host = host;
@@ -24,7 +26,6 @@ export class PathEditor {
     this.through = false;
     this.panel.root.addEventListener("keydown", (event) => this.key(event));
     this.open();
-    this.looks = 0;
     this.watch = setInterval(() => this.follow(), 300);
   }
 
@@ -33,6 +34,7 @@ export class PathEditor {
   }
 
   dispose() {
+    this.gone = true;
     clearInterval(this.watch);
     this.play(false);
     this.live?.dispose();
@@ -44,6 +46,12 @@ export class PathEditor {
 
   /** A workflow has been loaded into the node. */
   open() {
+    this.looks = 0;
+    this.begin();
+  }
+
+  /** Nothing can be undone that was there when the workflow was opened. */
+  begin() {
     this.history = new state.History(this.host.text);
     this.read();
   }
@@ -51,11 +59,14 @@ export class PathEditor {
   /** The text may change without the editor: undo of the graph, a loaded workflow, a script. */
   follow() {
     this.looks += 1;
+    if (this.looks > LOADED && !this.host.open) return this.dispose();
     if (this.looks === LOADED && !this.scene && this.host.kept) this.receive(this.host.kept);
-    if (this.host.text !== this.text) {
+    if (this.host.text !== this.text && this.looks <= LOADED) this.begin(); // the page brings values after its nodes
+    else if (this.host.text !== this.text) {
       this.history.push(this.host.text);
       this.read();
     } else if (this.host.frames !== this.shownFrames) this.show();
+    if (!this.scene) this.panel.showEmpty(this.host.connected);
   }
 
   read() {
@@ -87,10 +98,12 @@ export class PathEditor {
     this.host.text = text;
     if (remember) this.history.push(text);
     this.read();
+    if (remember) this.host.changed();
   }
 
   step(by) {
     this.write(this.history.step(by), false);
+    this.host.changed();
   }
 
   addKey(key) {
@@ -113,6 +126,7 @@ export class PathEditor {
   dropped() {
     this.history.push(this.text);
     this.show();
+    this.host.changed();
   }
 
   // --- what Python answered ---
@@ -122,6 +136,7 @@ export class PathEditor {
     this.scene = scene;
     try {
       await loadThree();
+      if (this.gone) return;
       this.viewport ??= new Viewport(this.panel.view, {
         moved: () => this.moved(),
         chosen: (index) => this.act("choose", index),
@@ -187,6 +202,8 @@ export class PathEditor {
     const chosen = this.chosen === null ? null : path.keys[this.chosen];
     panel.fov.disabled = !chosen;
     panel.fov.value = chosen?.fov ?? "";
+    panel.speed.disabled = !chosen;
+    panel.speed.value = chosen?.speed ?? "";
     if (scene && chosen) panel.fov.placeholder = state.fieldOfView(state.keyIntrinsics(chosen, scene)).toFixed(0);
     const able = { remove: chosen, earlier: this.chosen > 0, later: chosen && this.chosen < path.keys.length - 1 };
     Object.assign(able, { undo: history.canUndo, redo: history.canRedo });
@@ -206,7 +223,7 @@ export class PathEditor {
 
   showStatus() {
     if (this.broken) this.say(`The text cannot be read: ${this.broken}`, "bad");
-    else if (!this.fresh) this.say("Changed: straight lines until Update path, or the next run", "warn");
+    else if (!this.fresh) this.say("Changed: straight lines until you press Update path, or run", "warn");
     else this.say(this.scene.report, this.scene.outside.length ? "warn" : "");
   }
 
@@ -256,9 +273,14 @@ export class PathEditor {
 
   toggleLive() {
     this.live.switch(!this.live.on);
+    this.showLive();
+    this.moved();
+  }
+
+  /** The live view was switched on or off. */
+  showLive() {
     this.panel.live.hidden = true;
     this.show();
-    this.moved();
   }
 
   showDraft(file) {
@@ -286,7 +308,7 @@ export class PathEditor {
     else if (name === "redo") this.step(1);
     else if (name === "loop") this.change({ loop: !path.loop });
     else if (name === "easing") this.change({ easing: value });
-    else if (name === "fov" && chosen !== null) this.setFov(value);
+    else if (name in LIMITS && chosen !== null) this.setNumber(name, value);
     else if (name === "choose" && value < path.keys.length) {
       this.chosen = value;
       this.show();
@@ -300,13 +322,16 @@ export class PathEditor {
     } else if (name === "live" && viewport) this.toggleLive();
     else if (name === "update") await this.update();
     else if (name === "text") this.toggleText();
+    else if (name === "help") this.toggleHelp();
     else if (name === "apply") this.applyText(value);
   }
 
-  setFov(value) {
-    const { fov, ...key } = this.path.keys[this.chosen];
-    const given = Math.min(Math.max(Number(value), 1), 170);
-    this.change({ keys: this.path.keys.with(this.chosen, value === "" ? key : { ...key, fov: given }) });
+  /** A number of the chosen key; none: as without it. */
+  setNumber(name, value) {
+    const { [name]: _, ...key } = this.path.keys[this.chosen];
+    const [least, most] = LIMITS[name];
+    const given = Math.min(Math.max(Number(value), least), most);
+    this.change({ keys: this.path.keys.with(this.chosen, value === "" ? key : { ...key, [name]: given }) });
   }
 
   async update() {
@@ -323,6 +348,11 @@ export class PathEditor {
     panel.text.hidden = !panel.text.hidden;
     panel.area.value = this.text;
     if (!panel.text.hidden) panel.area.focus();
+  }
+
+  toggleHelp() {
+    this.panel.help.hidden = !this.panel.help.hidden;
+    this.panel.mark("help", !this.panel.help.hidden);
   }
 
   applyText(text) {
@@ -342,7 +372,7 @@ export class PathEditor {
       event.stopPropagation(); // typing into a field
       return;
     }
-    const action = this.actionOf(event);
+    const action = event.key === "Escape" && !this.panel.help.hidden ? ["help"] : this.actionOf(event);
     if (!action) return;
     event.preventDefault();
     event.stopPropagation();
@@ -357,7 +387,7 @@ export class PathEditor {
     if (ctrl) return null;
     if (event.altKey) return { arrowleft: ["earlier"], arrowright: ["later"] }[key] ?? null;
     if (/^[1-9]$/.test(key)) return ["choose", Number(key) - 1];
-    const plain = { delete: ["remove"], backspace: ["remove"], " ": ["play"], f: ["frame"], a: ["add"], c: ["through"], u: ["update"] };
+    const plain = { delete: ["remove"], backspace: ["remove"], " ": ["play"], f: ["frame"], a: ["add"], c: ["through"], u: ["update"], "?": ["help"] };
     Object.assign(plain, { arrowleft: ["scrub", this.at - 1], arrowright: ["scrub", this.at + 1] });
     return plain[key] ?? null;
   }

@@ -1,4 +1,6 @@
 // What the editor asks of the server, through its ordinary queue: the path anew, and drafts of single cameras.
+import { promptId } from "./place.js";
+
 const RENDER = "SceneTok_RenderTrajectory";
 const PREVIEW = "PreviewImage";
 let count = 0;
@@ -19,7 +21,7 @@ function fault(answer) {
 
 async function promptOf(app, node) {
   const { output } = await app.graphToPrompt();
-  const id = Object.keys(output).find((key) => key === String(node.id) || key.endsWith(`:${node.id}`));
+  const id = promptId(app, output, node);
   if (!id) throw new Error("this node is muted or bypassed");
   return { output, id };
 }
@@ -60,8 +62,9 @@ export function draftPrompt(output, editor, text) {
 
 /** Drafts of the editor's camera, one at a time; the latest wish is fulfilled when the one before is done. */
 export class LiveView {
-  constructor(app, api, node, { onPicture, onStatus }) {
-    Object.assign(this, { app, api, node, onPicture, onStatus });
+  /** `onPicture(file)`, `onStatus(text)`, `onStop()`: a draft has failed, and with it the live view is off. */
+  constructor(app, api, node, { onPicture, onStatus, onStop }) {
+    Object.assign(this, { app, api, node, onPicture, onStatus, onStop });
     this.on = false;
     this.running = null; // {target, id}
     this.wish = null;
@@ -69,9 +72,9 @@ export class LiveView {
     this.listeners = {
       executed: ({ detail }) => this.show(detail),
       execution_success: ({ detail }) => this.end(detail.prompt_id, ""),
-      execution_interrupted: ({ detail }) => this.end(detail.prompt_id, "Live view: cancelled"),
-      execution_error: ({ detail }) => this.end(detail.prompt_id, `Live view: ${detail.exception_message}`),
-      reconnected: () => this.running && this.finish("Live view: the connection was lost"),
+      execution_interrupted: ({ detail }) => this.end(detail.prompt_id, "Live draft: cancelled"),
+      execution_error: ({ detail }) => this.end(detail.prompt_id, `Live draft stopped: ${detail.exception_message}`, true),
+      reconnected: () => this.running && this.finish("Live draft: the connection was lost"),
     };
     for (const [kind, listener] of Object.entries(this.listeners)) api.addEventListener(kind, listener);
   }
@@ -103,32 +106,38 @@ export class LiveView {
     this.wish = null;
     this.running = { target: null, id: null };
     this.early.clear();
-    this.onStatus("Live view: drawing ...");
+    this.onStatus("Live draft: drawing ...");
     try {
       const { output, id } = await promptOf(this.app, this.node);
       const [prompt, target] = draftPrompt(output, id, text);
+      if (!this.on) return this.finish("");
       this.running.target = target;
       this.running.id = await post(this.api, prompt, target);
     } catch (error) {
-      this.finish(`Live view: ${error.message}`);
+      this.finish(`Live draft: ${error.message}`);
       return;
     }
     const ended = this.early.get(this.running.id);
-    if (ended !== undefined) this.finish(ended);
+    if (ended) this.finish(...ended);
   }
 
   show({ node, output }) {
     if (this.running && node === this.running.target && output?.images?.length) this.onPicture(output.images[0]);
   }
 
-  end(id, message) {
+  end(id, ...how) {
     if (!this.running) return;
-    if (this.running.id === null) this.early.set(id, message);
-    else if (this.running.id === id) this.finish(message);
+    if (this.running.id === null) this.early.set(id, how);
+    else if (this.running.id === id) this.finish(...how);
   }
 
-  finish(message) {
+  /** `failed`: the page shows a dialog, and would do so after every move. */
+  finish(message, failed = false) {
     this.running = null;
+    if (failed) {
+      this.switch(false);
+      this.onStop();
+    }
     this.onStatus(message);
     if (this.on) this.next();
   }

@@ -5,25 +5,61 @@ import { STYLE } from "./style.js";
 
 const PLAY = '<svg width="12" height="12" viewBox="0 0 12 12"><path d="M2 1l9 5-9 5z"/></svg>';
 const PAUSE = '<svg width="12" height="12" viewBox="0 0 12 12"><path d="M2 1h3v10H2zM7 1h3v10H7z"/></svg>';
-const HELP =
-  "Drag: turn the view. Right drag: move it. Wheel: nearer. Keys: drag over the ground, Shift up and down; blue dot: direction. " +
-  "Double-click a picture: add its camera. Del, Ctrl+Z/Y, Space, arrows, A, C, F, U, 1-9, Alt+arrows: order.";
-const HELP_THROUGH = "Wheel, arrows: time. Space: play. C: back to all cameras.";
+const HINT = "Drag to turn the view, right-drag to move it, wheel to zoom. Double-click a picture to add its camera.";
+const HINT_THROUGH = "Wheel or arrow keys: time. Space: play. C: back to all cameras.";
+const HELP = [
+  ["View"],
+  ["drag", "turn"],
+  ["right-drag, Ctrl+drag", "move"],
+  ["wheel", "nearer, farther"],
+  ["F", "show everything"],
+  ["C", "look through the camera, and back"],
+  ["Time"],
+  ["Left, Right", "one frame back, on"],
+  ["Space", "play, pause"],
+  ["U", "update the path"],
+  ["Keys"],
+  ["A", "add one where the view stands"],
+  ["double-click on a picture", "add its camera"],
+  ["drag a key's dot", "move over the ground"],
+  ["Shift+drag", "up and down"],
+  ["drag the blue dot", "turn the chosen key"],
+  ["1 to 9", "choose"],
+  ["double-click on a number", "stand where the key stands"],
+  ["Alt+Left, Alt+Right", "let it come earlier, later"],
+  ["Delete", "delete"],
+  ["Ctrl+Z, Ctrl+Y", "undo, redo"],
+];
 
 const BUTTONS = {
-  add: ["Add key", "A key where the view stands now (A)"],
+  add: ["Add key", "Add a key where the view stands now, after the chosen one (A)"],
   remove: ["Delete", "Delete the chosen key (Delete)"],
-  undo: ["Undo", "Ctrl+Z"],
-  redo: ["Redo", "Ctrl+Y or Ctrl+Shift+Z"],
-  frame: ["Frame all", "Show everything (F)"],
-  text: ["Text", "The path as text, to copy and paste"],
-  update: ["Update path", "Have the path computed, without rendering (U)"],
+  undo: ["Undo", "Undo the last change of the path (Ctrl+Z)"],
+  redo: ["Redo", "Redo it (Ctrl+Y or Ctrl+Shift+Z)"],
+  frame: ["Show all", "Show all cameras and keys (F)"],
+  text: ["Text", "The path as text, to copy, paste and edit"],
+  help: ["Help", "Mouse and keyboard (?)"],
+  update: ["Update path", "Compute the smooth path through the keys, without rendering (U)"],
   play: [PLAY, "Play or pause (Space)"],
-  through: ["Camera", "Look through the path's camera, the nearest input picture behind (C)"],
-  earlier: ["Earlier", "Move the chosen key to the front (Alt+Left)"],
-  later: ["Later", "Move the chosen key to the back (Alt+Right)"],
-  loop: ["Closed", "Come back to the first key"],
-  live: ["Live", "Live view: draw a draft of what the camera sees, with one step, whenever it rests"],
+  through: ["Look through", "Look through the path's camera; behind, the nearest input picture (C)"],
+  earlier: ["Earlier", "Let the chosen key come earlier (Alt+Left)"],
+  later: ["Later", "Let the chosen key come later (Alt+Right)"],
+  loop: ["Closed path", "Come back to the first key"],
+  live: ["Live draft", "Whenever the camera rests, draw a draft of what it sees, with one step, through the queue"],
+};
+
+const PRESET_TITLES = {
+  Follow: "Through the input cameras in their order",
+  Orbit: "Once around what the input cameras look at",
+  Arc: "60 degrees around it, past the middle camera",
+  Dolly: "From the middle camera towards it",
+  Loop: "Through the input cameras and back to the first",
+};
+
+const EMPTY = {
+  connect: "Connect cameras, and images, of Load Views to see them here",
+  run: "Run once to see the input cameras",
+  pictures: "(connect images, too, to see their pictures)",
 };
 
 function make(tag, className, parent, properties = {}) {
@@ -74,26 +110,29 @@ export class Panel {
     make("span", "st-none", row, { textContent: "Presets" });
     const presets = make("div", "st-group", row);
     for (const name of Object.keys(PRESETS)) {
-      const button = make("button", "", presets, { type: "button", textContent: name, title: `Begin with the path ${name}` });
+      const title = `${PRESET_TITLES[name]}: replaces the keys`;
+      const button = make("button", "", presets, { type: "button", textContent: name, title });
       button.dataset.preset = name;
       button.addEventListener("click", () => this.act("preset", name));
     }
     make("div", "st-space", row);
     const tools = make("div", "st-group", row);
-    for (const name of ["undo", "redo", "frame", "text"]) this.button(name, tools);
+    for (const name of ["undo", "redo", "frame", "text", "help"]) this.button(name, tools);
   }
 
   addView() {
     this.view = make("div", "st-view", this.root);
     this.frame = make("div", "st-frame", this.view, { hidden: true });
-    this.help = make("div", "st-help", this.view, { textContent: HELP });
+    this.hint = make("div", "st-hint", this.view, { textContent: HINT });
     this.live = make("div", "st-live", this.view, { hidden: true });
     this.picture = make("img", "", this.live, { alt: "", draggable: false });
     make("span", "", this.live, { textContent: "draft, 1 step" });
     this.empty = make("div", "st-empty", this.view);
-    make("div", "", this.empty, { textContent: "Run once to see the input cameras" });
-    const run = make("button", "", this.empty, { type: "button", textContent: "Run this node" });
-    run.addEventListener("click", () => this.act("update"));
+    this.invitation = make("div", "", this.empty);
+    const title = "Reads the cameras and computes the path; renders nothing";
+    this.run = make("button", "", this.empty, { type: "button", textContent: "Run this node", title });
+    this.run.addEventListener("click", () => this.act("update"));
+    this.addHelp();
     this.text = make("div", "st-text", this.view, { hidden: true });
     this.area = make("textarea", "", this.text, { spellcheck: false });
     const row = make("div", "st-row", this.text);
@@ -102,6 +141,16 @@ export class Panel {
       const button = make("button", "", row, { type: "button", textContent: label });
       button.dataset.action = name === "apply" ? "apply" : "cancel";
       button.addEventListener("click", () => this.act(name, this.area.value));
+    }
+  }
+
+  addHelp() {
+    this.help = make("div", "st-help", this.view, { hidden: true });
+    for (const [keys, action] of HELP) {
+      if (action) {
+        make("kbd", "", this.help, { textContent: keys });
+        make("span", "", this.help, { textContent: action });
+      } else make("b", "", this.help, { textContent: keys });
     }
   }
 
@@ -127,14 +176,27 @@ export class Panel {
     for (const name of ["add", "remove", "earlier", "later"]) this.button(name, change);
     make("div", "st-space", row);
     const settings = make("div", "st-group", row);
-    const title = "Vertical field of view of the chosen key in degrees; empty: the inputs'";
-    const label = make("label", "", settings, { textContent: "FOV", title });
-    this.fov = make("input", "", label, { type: "number", min: 1, max: 170, step: 1 });
+    const angle = "Field of view of the chosen key from top to bottom, in degrees (1 to 170); empty: as the inputs";
+    this.fov = this.field("FOV", settings, angle, { min: 1, max: 170, step: 1 });
     this.fov.addEventListener("change", () => this.act("fov", this.fov.value));
-    this.easing = make("select", "", settings, { title: "How the pace changes" });
+    const pace = "Pace at the chosen key: 2 twice as fast as the rest, 0.5 half (0.05 to 20); empty: 1";
+    this.speed = this.field("Speed", settings, pace, { min: 0.05, max: 20, step: 0.05, placeholder: "1" });
+    this.speed.addEventListener("change", () => this.act("speed", this.speed.value));
+    this.easing = make("select", "", settings, { title: "How the pace of the whole path changes" });
     for (const name of EASINGS) make("option", "", this.easing, { value: name, textContent: name });
     this.easing.addEventListener("change", () => this.act("easing", this.easing.value));
     this.button("loop", settings);
+  }
+
+  field(text, parent, title, properties) {
+    const label = make("label", "", parent, { textContent: text, title });
+    return make("input", "", label, { type: "number", ...properties });
+  }
+
+  /** What to do while there is nothing to see; `connected`: which inputs are. */
+  showEmpty({ cameras, images }) {
+    this.run.hidden = !cameras;
+    this.invitation.textContent = cameras ? (images ? EMPTY.run : `${EMPTY.run} ${EMPTY.pictures}`) : EMPTY.connect;
   }
 
   /** The keys as chips; they stay the same elements, so that one can be dragged and double-clicked. */
@@ -201,7 +263,7 @@ export class Panel {
   /** The letterbox around the path's picture; null: none. */
   showFrame(box) {
     this.frame.hidden = !box;
-    this.help.textContent = box ? HELP_THROUGH : HELP;
+    this.hint.textContent = box ? HINT_THROUGH : HINT;
     if (box) ["left", "top", "width", "height"].forEach((side, i) => (this.frame.style[side] = `${box[i]}px`));
   }
 

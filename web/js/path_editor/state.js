@@ -51,19 +51,24 @@ export function keyIntrinsics(key, scene) {
 
 export const fieldOfView = (K) => (Math.atan(0.5 / K[1][1]) * 360) / Math.PI;
 
-const withFov = (key, old) => (old?.fov === undefined ? key : { ...key, fov: old.fov });
+/** What a key may have wherever it stands goes on to its successor. */
+function withOptions(key, { fov, speed }) {
+  if (fov !== undefined) key.fov = fov;
+  if (speed !== undefined) key.speed = speed;
+  return key;
+}
 
 /** A key at another place: it goes on looking at its point, or in its direction when it has none. */
 export function movedKey(key, position, scene) {
   if ("position" in key) return { ...key, position: rounded(position, scene.reach) };
   const pose = keyPose(key, scene).map((row, i) => (i < 3 ? [...row.slice(0, 3), position[i]] : row));
   const c2w = pose.map((row, i) => (i < 3 ? [...rounded(row.slice(0, 3), 1), rounded([row[3]], scene.reach)[0]] : row));
-  return withFov({ c2w }, key);
+  return withOptions({ c2w }, key);
 }
 
 /** A key that looks at a point, upright. */
 export function aimedKey(key, target, scene) {
-  return withFov(standingKey(centre(keyPose(key, scene)), target, scene), key);
+  return withOptions(standingKey(centre(keyPose(key, scene)), target, scene), key);
 }
 
 export function standingKey(position, target, scene) {

@@ -16,9 +16,9 @@ export const STYLE = `
 .st-editor button.st-play { width: 34px; padding: 0; }
 .st-editor button.st-play svg { display: block; margin: auto; fill: currentColor; }
 .st-editor button.st-stale, .st-editor button.st-stale:hover:not(:disabled) { color: #1b1606; background: #ffd166; border-color: #ffd166; }
-.st-editor input[type="number"] { width: 62px; padding: 0 4px; user-select: text; }
+.st-editor input[type="number"] { width: 50px; padding: 0 4px; user-select: text; }
 .st-editor select { padding: 0 4px; }
-.st-editor label { display: flex; align-items: center; gap: 4px; color: #a4abb8; }
+.st-editor label { display: flex; align-items: center; gap: 4px; margin-left: 4px; color: #a4abb8; }
 .st-editor .st-view { position: relative; flex: 1 1 0; min-height: 160px; overflow: hidden; border-radius: 6px;
   background: #17191e; }
 .st-editor .st-view canvas { position: absolute; inset: 0; width: 100%; height: 100%; display: block; touch-action: none; }
@@ -34,8 +34,14 @@ export const STYLE = `
 .st-editor .st-live img { display: block; width: 168px; max-width: 100%; min-height: 30px; }
 .st-editor .st-live span { position: absolute; left: 4px; bottom: 3px; padding: 0 4px; border-radius: 3px; font-size: 10px;
   background: rgba(10, 11, 14, 0.7); }
-.st-editor .st-help { position: absolute; left: 8px; bottom: 6px; right: 8px; pointer-events: none; color: #8b93a3;
-  font-size: 10.5px; text-shadow: 0 0 3px #000, 0 0 3px #000; }
+.st-editor .st-hint { position: absolute; left: 0; bottom: 0; right: 0; padding: 4px 8px; pointer-events: none; color: #a4abb8;
+  font-size: 11px; background: rgba(23, 25, 30, 0.8); }
+.st-editor .st-help { position: absolute; z-index: 1; inset: 0; display: grid; grid-template-columns: auto 1fr; gap: 3px 12px;
+  align-content: start; padding: 12px 16px; overflow-y: auto; background: rgba(23, 25, 30, 0.96); }
+.st-editor .st-help b { grid-column: 1 / -1; margin-top: 6px; color: #ffd166; }
+.st-editor .st-help b:first-child { margin-top: 0; }
+.st-editor .st-help kbd { color: #fff; font: inherit; }
+.st-editor .st-help span { color: #a4abb8; }
 .st-editor .st-seen { position: absolute; left: 0; right: 0; bottom: 1px; height: 3px; border-radius: 2px; pointer-events: none; }
 .st-editor .st-time { position: relative; flex: 1; min-width: 80px; height: 24px; display: flex; align-items: center; }
 .st-editor input[type="range"] { width: 100%; height: 6px; margin: 0; border-radius: 3px; appearance: none; outline: none; }

@@ -1,5 +1,6 @@
 // The 3-D view: input cameras with their pictures, path and keys; orbiting, dragging, looking through the path's camera.
 import { behind, ground, keyIntrinsics, keyPose, fieldOfView } from "./state.js";
+import { join, leave, render } from "./renderer.js";
 import { THREE } from "./three.js";
 import * as shapes from "./shapes.js";
 import { across, add, along, centre, column, cross, distance, dot, forward, lookAt, normalise, scale, subtract } from "./vectors.js";
@@ -11,6 +12,7 @@ const MARGIN = 26; // pixels around the path's picture
 const FILLED = 1.15; // of the distance from which everything just fits
 const FEW = 24; // input cameras; the lines of more are fainter
 const TURN = 0.008; // radians per pixel
+const SHARPEST = 2; // pixels of the screen per pixel of the page
 const STEEPEST = 1.5; // radians above or below the ground
 
 function spacing(points, reach) {
@@ -25,10 +27,11 @@ export class Viewport {
   constructor(element, on) {
     this.element = element;
     this.on = on;
-    this.renderer = new THREE.WebGLRenderer({ antialias: true });
-    this.renderer.setPixelRatio(Math.min(window.devicePixelRatio || 1, 2));
-    this.renderer.setClearColor("#17191e");
-    this.canvas = this.renderer.domElement;
+    this.sharpness = 1;
+    this.again = () => this.draw();
+    join(this.again);
+    this.canvas = document.createElement("canvas");
+    this.picture = this.canvas.getContext("2d", { alpha: false });
     element.prepend(this.canvas);
     this.world = new THREE.Scene();
     this.camera = new THREE.PerspectiveCamera(45, 1, 0.01, 100);
@@ -48,9 +51,9 @@ export class Viewport {
     cancelAnimationFrame(this.frame);
     shapes.release(this.world);
     this.textures.forEach((texture) => texture.dispose());
-    this.renderer.dispose();
-    this.renderer.forceContextLoss();
+    this.labels.forEach((label) => label.remove());
     this.canvas.remove();
+    leave(this.again);
   }
 
   // --- what is shown ---
@@ -189,7 +192,9 @@ export class Viewport {
     this.eye = { turn: 0.5, rise: 0.6, distance: 1, ...this.eye, target: scale(add(...ends), 0.5) };
     const pose = this.eyePose;
     const tall = Math.tan((fieldOfView(scene.cameras.K[scene.middle]) * Math.PI) / 360);
-    const wide = (tall * this.element.clientWidth) / this.element.clientHeight;
+    const { clientWidth, clientHeight } = this.element;
+    this.unframed = !clientWidth || !clientHeight; // not shown yet
+    const wide = this.unframed ? tall : (tall * clientWidth) / clientHeight;
     const needed = points.map((point) => {
       const [x, y, z] = [0, 1, 2].map((axis) => dot(subtract(point, this.eye.target), column(pose, axis)));
       return Math.max(Math.abs(x) / wide, Math.abs(y) / tall) - z;
@@ -232,7 +237,10 @@ export class Viewport {
   resize() {
     const { clientWidth, clientHeight } = this.element;
     if (!clientWidth || !clientHeight) return;
-    this.renderer.setSize(clientWidth, clientHeight, false);
+    this.sharpness = Math.min(window.devicePixelRatio || 1, SHARPEST);
+    this.canvas.width = Math.round(clientWidth * this.sharpness);
+    this.canvas.height = Math.round(clientHeight * this.sharpness);
+    if (this.unframed) this.frameAll();
     this.draw();
     if (this.through) this.on.resized();
   }
@@ -259,7 +267,7 @@ export class Viewport {
     this.camera.projectionMatrixInverse.copy(this.camera.projectionMatrix).invert();
     this.camera.matrixWorld.copy(this.camera.matrix);
     this.camera.matrixWorldInverse.copy(this.camera.matrix).invert();
-    this.renderer.render(this.world, this.camera);
+    render(this.picture, width, height, this.sharpness, this.world, this.camera);
     this.labels.forEach((label, i) => {
       const [x, y, inside] = this.project(centre(this.keys[i]));
       label.style.display = inside && !this.through ? "" : "none";
