@@ -104,7 +104,12 @@ class Rae:
     def _itemsize(self) -> int:
         return next(self.networks.parameters()).dtype.itemsize
 
-    def picture_size(self, size: tuple[int, int] | None) -> tuple[int, int]:
+    @property
+    def steps(self) -> int | None:
+        """None: a picture is no sample and takes no steps."""
+        return None
+
+    def picture_size(self, size: tuple[int, int] | None = None) -> tuple[int, int]:
         """The (height, width) at which pictures of `size` are seen and rendered; None is the largest square."""
         side = self.config.image_size
         return fitting_size(size or (side, side), self.config.patch, self.config.pixels)
@@ -233,11 +238,7 @@ class Rae:
         Raises:
             ValueError: tokens of another model, or a model without points.
         """
-        if self.config.points is None:
-            raise ValueError(
-                f"{self.config.name!r} was trained without point maps (points = none), so it has no depth; load a "
-                "3DRAE with points"
-            )
+        self.check_points()
         size = self.picture_size(cameras.size)
         local, confidence = torch.empty(len(cameras), 3, *size), torch.empty(len(cameras), *size)
         for views, (points, sure) in self._decoded(self.networks.points, scene, cameras, views_per_pass):
@@ -257,7 +258,7 @@ class Rae:
         views_per_pass: int,
     ) -> Iterator[tuple[slice, tuple[Tensor, ...]]]:
         """What a decoder says of each pass of views, float32 on the CPU; with half a pass when memory runs out."""
-        check_scene_model(scene, self.config.name, self.hash, self.config.token_dim)
+        self.check_scene(scene)
         if views_per_pass < 0:
             raise ValueError(f"views_per_pass must be 0 (the model's own number) or more frames, got {views_per_pass}")
         size = self.picture_size(cameras.size)
@@ -289,9 +290,17 @@ class Rae:
         local = to_scene_frame(cameras, reference_c2w, scale)
         return plucker_features(local.c2w, local.K, size)[None]
 
+    def check_points(self) -> None:
+        """Raise `ValueError` unless the model has point maps."""
+        if self.config.points is None:
+            raise ValueError(
+                f"{self.config.name!r} was trained without point maps (points = none), so it has no depth; load a "
+                "3DRAE with points"
+            )
+
     def check_scene(self, scene: SceneTokens) -> None:
         """Raise `ValueError` unless `scene` holds tokens of this model."""
-        check_scene_model(scene, self.config.name, self.hash, self.config.token_dim)
+        check_scene_model(scene, self.config.family, self.config.name, self.hash, self.config.token_dim)
 
 
 def load_encoder(name: str, folders: Sequence[Path], device: torch.device | str, dtype: torch.dtype) -> ImageEncoder:
