@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from .autoencoders import Autoencoder
 from .camera import fit_cameras, fit_views, plucker_features, scene_scales, to_scene_frame
 from .checkpoints import load_checkpoint, load_networks
-from .configs import SceneGenConfig
+from .configs import RaeConfig, SamplingConfig, SceneGenConfig, SceneTokConfig
 from .memory import generator_bytes
 from .models.scenegen import Conditioning, GeneratorNetworks, sample_tokens
 from .pipeline import SceneTok, or_seeded
@@ -155,7 +156,7 @@ class SceneGenerator:
         Raises:
             ValueError: too many views, a model whose tokens this is not trained to draw, or impossible settings.
         """
-        self._schedule(steps, shift)  # refuses impossible settings before any work
+        whole_schedule(self.config.sampling, steps, shift)  # refuses impossible settings before any work
         prepared = self.prepare(views, cameras, model, scale=scale)
         return self.draw(
             prepared,
@@ -204,7 +205,7 @@ class SceneGenerator:
     ) -> SceneTokens:
         """The tokens of one scene. Settings and errors as `generate`."""
         sampling, network = self.config.sampling, self.config.generator
-        schedule = self._schedule(steps, shift)
+        schedule = whole_schedule(sampling, steps, shift)
         noise = torch.randn((1, network.tokens, network.token_dim), generator=or_seeded(generator))
         device = self._place_network(len(prepared.cameras))
         tokens = sample_tokens(
@@ -226,17 +227,6 @@ class SceneGenerator:
             meta={"generator": self.config.name, "generator_hash": self.hash},
         )
 
-    def _schedule(self, steps: int | None, shift: float | None) -> Schedule:
-        sampling = self.config.sampling
-        return make_schedule(
-            "full_sequence",
-            horizon=1,
-            steps=sampling.steps if steps is None else steps,
-            window=1,
-            clean_targets=0,
-            shift=sampling.shift if shift is None else shift,
-        )
-
     def _place_network(self, views: int) -> torch.device:
         network = self.networks.scene_generator
         itemsize = next(network.parameters()).dtype.itemsize
@@ -244,17 +234,49 @@ class SceneGenerator:
 
     def check_model(self, model: SceneTok) -> None:
         """Raise `ValueError` unless this was trained to draw the tokens of `model`."""
-        wanted, dim = self.config.scene_model, self.config.generator.token_dim
-        if model.config.name != wanted or model.config.compressor.token_dim != dim:
+        dim = self.config.generator.token_dim
+        check_scene_model_of(self.config.name, self.config.scene_model, self.scene_model_hash, model)
+        if model.config.compressor.token_dim != dim:
             raise ValueError(
-                f"{self.config.name!r} draws tokens of model {wanted!r} ({dim} numbers each), not of "
-                f"{model.config.name!r} ({model.config.compressor.token_dim}); load {wanted!r}"
+                f"{self.config.name!r} draws tokens of {dim} numbers, {model.config.name!r} has tokens of "
+                f"{model.config.compressor.token_dim}; load the {self.config.scene_model!r} it was trained on"
             )
-        if self.scene_model_hash not in (None, model.hash):
-            raise ValueError(
-                f"{self.config.name!r} draws tokens of {wanted!r} with weights {self.scene_model_hash}, not with "
-                f"{model.hash}; load those weights, or a generator that was trained on these"
-            )
+
+
+class NamedModel(Protocol):
+    """A scene model, as far as generators must tell which one it is."""
+
+    hash: str
+
+    @property
+    def config(self) -> SceneTokConfig | RaeConfig:
+        """Its configuration, with its name."""
+        ...
+
+
+def check_scene_model_of(generator: str, wanted: str, wanted_hash: str | None, model: NamedModel) -> None:
+    """Raise `ValueError` unless `model` is the one whose tokens a generator draws; a hash of None fits all weights."""
+    if model.config.name != wanted:
+        raise ValueError(
+            f"{generator!r} draws tokens of model {wanted!r}, not of {model.config.name!r}; load {wanted!r}"
+        )
+    if wanted_hash not in (None, model.hash):
+        raise ValueError(
+            f"{generator!r} draws tokens of {wanted!r} with weights {wanted_hash}, not with {model.hash}; load those "
+            "weights, or a generator that was trained on these"
+        )
+
+
+def whole_schedule(sampling: SamplingConfig, steps: int | None, shift: float | None) -> Schedule:
+    """The schedule of all tokens of a scene together; None takes what `sampling` says."""
+    return make_schedule(
+        "full_sequence",
+        horizon=1,
+        steps=sampling.steps if steps is None else steps,
+        window=1,
+        clean_targets=0,
+        shift=sampling.shift if shift is None else shift,
+    )
 
 
 def parse_values(text: str, name: str, largest: float) -> list[float]:

@@ -144,7 +144,7 @@ def test_what_does_not_fit_is_refused(generator, model, folder):
     with pytest.raises(ValueError, match="takes 1 to 3 views, got 4; choose some"):
         generator.generate(small.views(4), path, model)
     small.checkpoint(folder, "other.safetensors", name="other")
-    with pytest.raises(ValueError, match=r"draws tokens of model 'small' .* not of 'other' .*; load 'small'"):
+    with pytest.raises(ValueError, match="draws tokens of model 'small', not of 'other'; load 'small'"):
         generator.generate(small.views(1), path, SceneTok.load(folder / "other.safetensors"))
     other = dataclasses.replace(generator, scene_model_hash="older")
     with pytest.raises(ValueError, match=f"'small' with weights older, not with {model.hash}"):

@@ -10,11 +10,22 @@ from scenetok_core.configs import from_dict, require
 from training.config import TrainConfig, read_settings
 from training.tasks.base import Task
 from training.tasks.depth import DepthTask
+from training.tasks.dit3d import Dit3dTask
 from training.tasks.rae import RaeTask
 from training.tasks.scenegen import SceneGenTask
 from training.tasks.scenetok import SceneTokTask
 
-__all__ = ["TASKS", "DepthTask", "RaeTask", "SceneGenTask", "SceneTokTask", "Task", "build_task", "load_config"]
+__all__ = [
+    "TASKS",
+    "DepthTask",
+    "Dit3dTask",
+    "RaeTask",
+    "SceneGenTask",
+    "SceneTokTask",
+    "Task",
+    "build_task",
+    "load_config",
+]
 
 
 class _TaskClass(Protocol):
@@ -30,6 +41,7 @@ TASKS: Mapping[str, _TaskClass] = {
     "scenegen": SceneGenTask,
     "depth": DepthTask,
     "rae": RaeTask,
+    "dit3d": Dit3dTask,
 }
 
 
