@@ -127,7 +127,7 @@ class SceneGenerator:
 
     def generate(
         self,
-        views: Views,
+        views: Views | None,
         cameras: Cameras,
         model: SceneTok,
         *,
@@ -142,7 +142,7 @@ class SceneGenerator:
         """Draw the tokens of a scene; another seed is another scene that shows the same views.
 
         Args:
-            views: one to three pictures; the camera of the first one becomes the scene's origin.
+            views: one to three pictures (None is refused); the camera of the first one becomes the scene's origin.
             cameras: the path that will be rendered, in the coordinates of the views; anchors are spread evenly over it.
             model: the SceneTok model that will render the tokens.
             scale: scene scale, "auto" (from the extent of views and path), "none" or network units per input unit.
@@ -154,7 +154,7 @@ class SceneGenerator:
             progress: called after every step with a preview of the tokens [1, N, D]; may raise to cancel.
 
         Raises:
-            ValueError: too many views, a model whose tokens this is not trained to draw, or impossible settings.
+            ValueError: no or too many views, a model whose tokens this is not trained to draw, or impossible settings.
         """
         whole_schedule(self.config.sampling, steps, shift)  # refuses impossible settings before any work
         prepared = self.prepare(views, cameras, model, scale=scale)
@@ -169,13 +169,21 @@ class SceneGenerator:
         )
 
     @torch.no_grad()
-    def prepare(self, views: Views, cameras: Cameras, model: SceneTok, *, scale: str | float = "auto") -> PreparedScene:
+    def prepare(
+        self, views: Views | None, cameras: Cameras, model: SceneTok, *, scale: str | float = "auto"
+    ) -> PreparedScene:
         """The part of `generate` that neither seeds nor settings change, for any number of `draw`s.
 
         Arguments and errors as `generate`.
         """
         config, network = self.config, self.config.generator
         self.check_model(model)
+        if views is None:
+            raise ValueError(
+                f"{config.name!r} ({config.family}) draws scenes around 1 to {network.cond_views} views and got none; "
+                "connect pictures with their cameras, or load a generator that draws from the path alone, such as a "
+                "3DDiT"
+            )
         if len(views) > network.cond_views:
             raise ValueError(f"the generator takes 1 to {network.cond_views} views, got {len(views)}; choose some")
         size = (config.image_size, config.image_size)
@@ -235,7 +243,9 @@ class SceneGenerator:
     def check_model(self, model: SceneTok) -> None:
         """Raise `ValueError` unless this was trained to draw the tokens of `model`."""
         dim = self.config.generator.token_dim
-        check_scene_model_of(self.config.name, self.config.scene_model, self.scene_model_hash, model)
+        check_scene_model_of(
+            self.config.name, SceneTokConfig.family, self.config.scene_model, self.scene_model_hash, model
+        )
         if model.config.compressor.token_dim != dim:
             raise ValueError(
                 f"{self.config.name!r} draws tokens of {dim} numbers, {model.config.name!r} has tokens of "
@@ -254,8 +264,13 @@ class NamedModel(Protocol):
         ...
 
 
-def check_scene_model_of(generator: str, wanted: str, wanted_hash: str | None, model: NamedModel) -> None:
+def check_scene_model_of(generator: str, family: str, wanted: str, wanted_hash: str | None, model: NamedModel) -> None:
     """Raise `ValueError` unless `model` is the one whose tokens a generator draws; a hash of None fits all weights."""
+    if model.config.family != family:
+        raise ValueError(
+            f"{generator!r} draws tokens of family {family!r} (model {wanted!r}), and {model.config.name!r} is a model "
+            f"of family {model.config.family!r}; load {wanted!r}, or a generator for {model.config.name!r}"
+        )
     if model.config.name != wanted:
         raise ValueError(
             f"{generator!r} draws tokens of model {wanted!r}, not of {model.config.name!r}; load {wanted!r}"

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .camera import fit_cameras, fit_views, reference_scale
 from .checkpoints import load_checkpoint, load_networks
-from .configs import Dit3dConfig
+from .configs import Dit3dConfig, RaeConfig
 from .generation import check_scene_model_of, whole_schedule
 from .memory import dit3d_bytes
 from .models.dit3d import Dit3dNetworks, sample_latents
@@ -221,7 +221,7 @@ class LatentGenerator:
     def check_model(self, model: Rae) -> None:
         """Raise `ValueError` unless this was trained to draw the tokens of `model`."""
         config, shape = self.config, (self.config.tokens, self.config.token_dim)
-        check_scene_model_of(config.name, config.scene_model, self.scene_model_hash, model)
+        check_scene_model_of(config.name, RaeConfig.family, config.scene_model, self.scene_model_hash, model)
         found = (model.config.tokens, model.config.token_dim)
         if found != shape:
             raise ValueError(
