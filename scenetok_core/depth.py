@@ -10,12 +10,13 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from .checkpoints import load_checkpoint
-from .configs import DepthConfig, TemporalTiles
+from .configs import DepthConfig, SceneTokConfig, TemporalTiles
 from .families import SceneModel
 from .models.depth import DepthNetworks
 from .models.networks import Networks
@@ -28,6 +29,7 @@ from .weights import check_shapes
 _CERTAIN_SHARE = 0.2  # of the depth: where samples deviate by as much or more, confidence is 0
 _FARTHEST, _NEAREST = 0.02, 0.98  # quantiles of inverse depth that relative pictures stretch to the whole range
 _SHARE = (0.02, 0.98)  # quantiles of inverse depth between which colours are spread
+_LEAST_DEPTH = 1e-12  # that is told from 0
 _ONE_LEVEL = 1 / 255  # of brightness; pictures do not tell finer
 # What grows evenly with brightness, from inverse depth, and back.
 _CURVES: Mapping[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
@@ -109,14 +111,17 @@ def grey_depth(
     depth: Tensor,  # [T, 1, H, W]
     bounds: tuple[float, float] | None = None,
 ) -> Tensor:
-    """Depth as brightness [T, H, W] in [0, 1] that grows evenly with inverse depth: near is white.
+    """Depth as brightness [T, H, W] in [0, 1] that grows evenly with inverse depth: near is white, unknown black.
 
     `bounds` are the nearest and farthest depth that are told apart; None takes those of all frames, without the
     outermost 2 %.
     """
-    inverse = 1 / depth[:, 0]
+    known = is_known(depth[:, 0])
+    if not bool(known.any()):
+        return torch.zeros_like(depth[:, 0])
+    inverse = torch.where(known, 1 / depth[:, 0].clamp_min(_LEAST_DEPTH), 0)
     if bounds is None:
-        order = inverse.flatten().sort().values
+        order = inverse[known].sort().values
         low, high = (float(order[round(share * (len(order) - 1))]) for share in _SHARE)
     else:
         low, high = 1 / bounds[1], 1 / bounds[0]
@@ -158,7 +163,7 @@ class DepthHead:
         Raises:
             ValueError: the file is unreadable, no head, or was changed; or it belongs to another scene model.
         """
-        if not isinstance(model, SceneTok):
+        if model.config.family != SceneTokConfig.family:
             raise ValueError(
                 f"depth heads are for SceneTok models, not for {model.config.name!r} ({model.config.family}); take "
                 "that model's own point maps"
@@ -170,7 +175,7 @@ class DepthHead:
                 f"{Path(path).name} is a depth head for model {config.scene_model!r} ({wanted}), not for "
                 f"{model.config.name!r} ({model.hash}); load that model, or a head that was trained on this one"
             )
-        return cls.assemble(state, config, metadata["model_hash"], model)
+        return cls.assemble(state, config, metadata["model_hash"], cast(SceneTok, model))
 
     @classmethod
     def assemble(cls, state: Mapping[str, Tensor], config: DepthConfig, digest: str, model: SceneTok) -> DepthHead:
