@@ -35,7 +35,10 @@ class CameraTrajectory(io.ComfyNode):
                 ),
                 report_output(),
             ],
-            **known(io.Schema, search_aliases=["camera path", "orbit", "dolly", "keyframes", "fly-through"]),
+            **known(
+                io.Schema,
+                search_aliases=["camera path", "camera move", "orbit", "dolly", "spiral", "keyframes", "fly-through"],
+            ),
         )
 
     @classmethod

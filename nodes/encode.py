@@ -76,7 +76,7 @@ class EncodeViews(io.ComfyNode):
                     display_name="tokens", tooltip="The scene's tokens with the cameras they were made from."
                 ),
             ],
-            **known(io.Schema, search_aliases=["compress scene", "scene encoder"]),
+            **known(io.Schema, search_aliases=["compress scene", "scene encoder", "images to scene", "scene tokens"]),
         )
 
     @classmethod

@@ -39,8 +39,8 @@ class CamerasToLoad3D(io.ComfyNode):
                     min=0.0,
                     max=100000.0,
                     step=0.001,
-                    tooltip="Distance of the point around which the viewer turns, in the capture's unit. 0: where the "
-                    "cameras look at.",
+                    tooltip="Distance of the point around which the viewer turns, in the capture's unit (0 to "
+                    "100000). 0: where the cameras look at.",
                     **known(io.Float.Input, advanced=True),
                 ),
             ],
@@ -130,8 +130,17 @@ class CamerasToWan(io.ComfyNode):
             "WanCameraEmbedding: a video model follows any path of this pack.",
             inputs=[
                 SceneCamerasSocket.Input("cameras", tooltip="One camera per frame; 4 n + 1 of them, such as 49 or 81."),
-                io.Int.Input("width", default=832, min=16, max=16384, step=16, tooltip="Width of the video in pixels."),
-                io.Int.Input("height", default=480, min=16, max=16384, step=16, tooltip="Its height in pixels."),
+                io.Int.Input(
+                    "width",
+                    default=832,
+                    min=16,
+                    max=16384,
+                    step=16,
+                    tooltip="Width of the video in pixels (16 to 16384).",
+                ),
+                io.Int.Input(
+                    "height", default=480, min=16, max=16384, step=16, tooltip="Its height in pixels (16 to 16384)."
+                ),
                 io.Float.Input(
                     "scale",
                     default=0.0,
@@ -140,6 +149,7 @@ class CamerasToWan(io.ComfyNode):
                     step=0.001,
                     tooltip="Wan's units per unit of the path (0 to 100000). 0: automatic, the path goes as far as "
                     "WanCameraEmbedding's at speed 1 (1.5 units).",
+                    **known(io.Float.Input, advanced=True),
                 ),
             ],
             outputs=[

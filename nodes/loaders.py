@@ -84,7 +84,7 @@ class LoadModel(io.ComfyNode):
             outputs=[
                 ModelSocket.Output(display_name="model", tooltip="The model, for Encode Views and Render Trajectory."),
             ],
-            **known(io.Schema, search_aliases=["scene tokens", "novel view synthesis", "checkpoint"]),
+            **known(io.Schema, search_aliases=["scene tokens", "novel view synthesis", "nvs", "checkpoint"]),
         )
 
     @classmethod

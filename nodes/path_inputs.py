@@ -64,8 +64,8 @@ def path_inputs() -> list[io.Input]:
             min=0.0,
             max=100000.0,
             step=0.001,
-            tooltip="Distance of the point to turn around, in front of the reference camera, in the capture's unit. "
-            "0 = where the input cameras' viewing directions meet.",
+            tooltip="Distance of the point to turn around, in front of the reference camera, in the capture's unit "
+            "(0 to 100000). 0 = where the input cameras' viewing directions meet.",
             **folded,
         ),
         io.Boolean.Input(
@@ -203,7 +203,7 @@ def _amounts(folded: dict[str, bool]) -> list[io.Input]:
             min=-100.0,
             max=100.0,
             step=0.25,
-            tooltip="spiral: number of turns.",
+            tooltip="spiral: number of turns (-100 to 100). Negative: the other way round.",
             **folded,
         ),
         io.Float.Input(

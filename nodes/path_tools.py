@@ -167,7 +167,7 @@ def _lens_inputs() -> list[io.Input]:
             min=0.0,
             max=170.0,
             step=0.5,
-            tooltip="Vertical field of view in degrees (up to 170). 0: that of each camera.",
+            tooltip="Vertical field of view in degrees (0 to 170). 0: that of each camera.",
         ),
         io.Float.Input(
             "zoom",

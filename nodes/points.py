@@ -91,6 +91,7 @@ class MakePointCloud(io.ComfyNode):
                     min=1,
                     max=20_000_000,
                     tooltip="Most points (1 to 20 million); of more, an even choice is kept.",
+                    **known(io.Int.Input, advanced=True),
                 ),
                 io.Combo.Input(
                     "axes",
@@ -184,7 +185,12 @@ class Turntable(io.ComfyNode):
                 PointsSocket.Input("points", tooltip="From Point Cloud."),
                 io.Int.Input("frames", default=64, min=1, max=1024, tooltip="Pictures of the turn (1 to 1024)."),
                 io.Int.Input(
-                    "size", default=512, min=16, max=2048, step=16, tooltip="Side of the pictures in pixels (16-2048)."
+                    "size",
+                    default=512,
+                    min=16,
+                    max=2048,
+                    step=16,
+                    tooltip="Side of the pictures in pixels (16 to 2048).",
                 ),
                 io.Float.Input(
                     "elevation",

@@ -117,7 +117,9 @@ class RenderTrajectory(io.ComfyNode):
                 io.Image.Output(display_name="images", tooltip="The frames as a batch, one per camera; values 0 to 1."),
                 io.Video.Output(display_name="video", tooltip="The same frames as a video, for Save Video."),
             ],
-            **known(io.Schema, search_aliases=["novel view", "fly-through", "decode scene"]),
+            **known(
+                io.Schema, search_aliases=["novel view synthesis", "nvs", "fly-through", "camera move", "decode scene"]
+            ),
         )
 
     @classmethod
@@ -187,7 +189,7 @@ class RenderUncertainty(io.ComfyNode):
                 io.Mask.Output(display_name="mask", tooltip="The same as masks: 0 certain, 1 at `white` or above."),
                 io.Image.Output(display_name="mean", tooltip="The mean of the samples; values 0 to 1."),
             ],
-            **known(io.Schema, search_aliases=["variance", "confidence"]),
+            **known(io.Schema, search_aliases=["variance", "confidence", "heat map"]),
         )
 
     @classmethod

@@ -37,7 +37,11 @@ class TokenMask(io.ComfyNode):
                     "- list: those in the list\n- mask: where the mask is white",
                 ),
                 io.Int.Input(
-                    "count", default=32, min=1, max=65536, tooltip="Tokens to choose: modes random and first."
+                    "count",
+                    default=32,
+                    min=1,
+                    max=65536,
+                    tooltip="Tokens to choose (1 to 65536): modes random and first.",
                 ),
                 seed_input(
                     "Seed of mode random; with an equal seed a smaller choice lies inside a larger one.",
@@ -155,7 +159,9 @@ class ContactSheet(io.ComfyNode):
                     tooltip="The rows' labels: a list, such as Token Sweep's, or text with one line for each row. Rows "
                     "without one are numbered.",
                 ),
-                io.Int.Input("columns", default=8, min=1, max=64, tooltip="Most pictures of a batch, evenly spread."),
+                io.Int.Input(
+                    "columns", default=8, min=1, max=64, tooltip="Most pictures of a batch (1 to 64), evenly spread."
+                ),
                 io.String.Input(
                     "headings",
                     default="",

@@ -35,7 +35,8 @@ from .models.rae import RaeNetworks
 from .models.scenegen import GeneratorNetworks
 from .pickles import PICKLED
 from .presets import choose_preset, model_tensors
-from .types import NewerVersionError, SceneTokens
+from .types import SceneTokens
+from .versions import NewerVersionError
 from .weights import assign_weights, check_shapes
 
 CHECKPOINT_FORMAT = "scenetok-checkpoint-1"
@@ -79,7 +80,20 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
             save_file({k: v.detach().contiguous().cpu() for k, v in tensors.items()}, partial, dict(metadata))
         except SafetensorError as error:  # its name for a full disk
             raise OSError(f"cannot write {path}: {error}") from error
+        _sort_metadata(partial)
         partial.chmod(mode)
+
+
+def _sort_metadata(path: Path) -> None:
+    """Bring the metadata of a safetensors file into order, in place: the library writes it in any."""
+    with path.open("r+b") as file:
+        length = struct.unpack("<Q", file.read(8))[0]
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
+        ordered = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        if len(ordered) <= length:  # spaces fill the rest, as the format allows
+            file.seek(8)
+            file.write(ordered.ljust(length))
 
 
 def save_checkpoint(

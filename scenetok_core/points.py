@@ -16,8 +16,9 @@ from .geometry import PosedDepth
 from .sampling import Progress
 from .sheets import evenly_spread
 from .types import Cameras, check_shape
+from .versions import Versions
 
-POINTS_VERSION = 1
+POINTS_VERSIONS = Versions("points")
 _INNER = (0.02, 0.98)  # quantiles between which the extent of a scene is measured
 _SAMPLED = 200_000  # points that the extent is measured on
 _LARGEST_CELL = 2**20  # voxels from the middle of the scene along an axis; what lies beyond shares the last one
@@ -74,17 +75,15 @@ class PointCloud:
     def to_dict(self) -> dict[str, Any]:
         """The plain, versioned form that travels between nodes."""
         values = {"xyz": self.xyz, "rgb": self.rgb, "normals": self.normals}
-        return {"version": POINTS_VERSION, **values, "cameras": self.cameras.to_dict()}
+        return {"version": POINTS_VERSIONS.newest, **values, "cameras": self.cameras.to_dict()}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> PointCloud:
         """Read what `to_dict` wrote. Raises `ValueError` for something else or a newer version."""
+        data = POINTS_VERSIONS.upgrade(data)
         missing = [key for key in ("xyz", "rgb", "normals", "cameras") if key not in data]
-        if missing or data.get("version") != POINTS_VERSION:
-            raise ValueError(
-                f"not a point cloud of version {POINTS_VERSION}: {missing} missing, version {data.get('version')}; "
-                "connect the output of Point Cloud"
-            )
+        if missing:
+            raise ValueError(f"not a point cloud: {missing} missing; connect the output of Point Cloud")
         return cls(data["xyz"], data["rgb"], data["normals"], Cameras.from_dict(data["cameras"]))
 
 

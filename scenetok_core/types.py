@@ -14,16 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-SCENE_TOKENS_VERSION = 1
-CAMERAS_VERSION = 1
+from .versions import Versions
+
+SCENE_TOKENS_VERSIONS = Versions("scene tokens")
+CAMERAS_VERSIONS = Versions("cameras")
 _ROTATION_TOLERANCE = 5e-3
 _LAST_ROW_TOLERANCE = 1e-4
 _LARGEST_NORMALISED_CENTRE = 4.0
 _LARGEST_NORMALISED_FOCAL = 64.0
-
-
-class NewerVersionError(ValueError):
-    """Values that a newer version of this pack wrote."""
 
 
 def check_shape(name: str, tensor: Tensor, shape: tuple[int | None, ...]) -> None:
@@ -144,7 +142,7 @@ class Cameras:
     def to_dict(self) -> dict[str, Any]:
         """The plain, versioned form used by the `SCENE_CAMERAS` socket."""
         return {
-            "version": CAMERAS_VERSION,
+            "version": CAMERAS_VERSIONS.newest,
             "c2w": self.c2w.cpu(),
             "K": self.K.cpu(),
             "size": self.size,
@@ -155,7 +153,8 @@ class Cameras:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Cameras:
         """Read what `to_dict` wrote. Raises `ValueError` for something else or a newer version."""
-        _check_version("cameras", data, ("c2w", "K"), CAMERAS_VERSION)
+        data = CAMERAS_VERSIONS.upgrade(data)
+        _check_keys("cameras", data, ("c2w", "K"))
         size = data.get("size")
         return cls(
             c2w=torch.as_tensor(data["c2w"]),
@@ -166,13 +165,10 @@ class Cameras:
         )
 
 
-def _check_version(what: str, data: Mapping[str, Any], keys: tuple[str, ...], newest: int) -> None:
+def _check_keys(what: str, data: Mapping[str, Any], keys: tuple[str, ...]) -> None:
     missing = [key for key in keys if key not in data]
     if missing:
         raise ValueError(f"not a {what} value: {missing} missing, got keys {sorted(data)[:8]}")
-    version = data.get("version", 1)
-    if not isinstance(version, int) or version > newest:
-        raise NewerVersionError(f"these {what} have version {version}, this pack reads up to {newest}; update the pack")
 
 
 @dataclass(frozen=True, eq=False)
@@ -270,7 +266,7 @@ class SceneTokens:
     def to_dict(self) -> dict[str, Any]:
         """The plain, versioned form used by the `SCENE_TOKENS` socket; tensors on the CPU."""
         return {
-            "version": SCENE_TOKENS_VERSION,
+            "version": SCENE_TOKENS_VERSIONS.newest,
             "family": self.family,
             "preset": self.preset,
             "model_hash": self.model_hash,
@@ -285,9 +281,8 @@ class SceneTokens:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> SceneTokens:
         """Read what `to_dict` wrote. Raises `ValueError` for something else or a newer version."""
-        _check_version(
-            "scene tokens", data, ("tokens", "reference_c2w", "scene_scale", "cameras"), SCENE_TOKENS_VERSION
-        )
+        data = SCENE_TOKENS_VERSIONS.upgrade(data)
+        _check_keys("scene tokens", data, ("tokens", "reference_c2w", "scene_scale", "cameras"))
         mask = data.get("mask")
         return cls(
             tokens=data["tokens"],

@@ -15,6 +15,7 @@ from PIL import Image
 from playwright.sync_api import FloatRect
 
 from scenetok_core.files import replacing
+from scripts import help_pictures
 from tests.browser.editor import Editor
 from tests.browser.page import ComfyPage, chromium
 from tests.engine import ComfyServer, find_comfy
@@ -59,6 +60,7 @@ def main() -> int:
     save(shown, ROOT / "docs" / "images" / "path_editor.jpg")
     shown.thumbnail(_THUMBNAIL)
     save(shown, WORKFLOWS / "path_editor.jpg")
+    help_pictures.save(shown, help_pictures.ASSETS / "SceneTok_PathEditor_page.jpg")
     return 0
 
 

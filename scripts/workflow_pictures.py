@@ -27,9 +27,9 @@ _VIDEOS = (".mp4", ".webm")
 _TIMEOUT_S = 1800
 
 
-def pictures_of(base: Path, output: Json) -> list[Image.Image]:
-    """What a node showed or saved: its pictures, or evenly spread frames of its video."""
-    listed = output["images"][:: max(1, len(output["images"]) // _MOST_COLUMNS)][:_MOST_COLUMNS]
+def pictures_of(base: Path, output: Json, most: int = _MOST_COLUMNS) -> list[Image.Image]:
+    """What a node showed or saved: `most` of its pictures, or evenly spread frames of its video."""
+    listed = output["images"][:: max(1, len(output["images"]) // most)][:most]
     found = []
     for item in listed:
         path = base / item["type"] / item["subfolder"] / item["filename"]

@@ -71,7 +71,7 @@ def test_bad_transforms_name_the_file_and_the_fault(tmp_path, change, message):
     ("change", "message"),
     [
         (lambda data: data.update(convention="opengl"), "convention 'opengl', expected 'opencv_c2w'"),
-        (lambda data: data.update(version=2), "version 2, expected at most 1"),
+        (lambda data: data.update(version=2), "version 2, this pack reads up to 1; update the pack"),
         (lambda data: data.pop("frames"), "non-empty list 'frames'"),
         (set_in_frame("file", 5), "frame 1 .* has no 'file'"),
         (set_in_frame("K", [1.0]), "K of frame 1 .* 3 x 3"),

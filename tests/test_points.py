@@ -188,4 +188,4 @@ def test_points_survive_their_plain_form(plane):
     again = PointCloud.from_dict(cloud.to_dict())
     assert torch.equal(again.xyz, cloud.xyz) and torch.equal(again.cameras.c2w, cloud.cameras.c2w)
     with pytest.raises(ValueError, match="connect the output of Point Cloud"):
-        PointCloud.from_dict({"version": 2, "xyz": cloud.xyz})
+        PointCloud.from_dict({"version": 1, "xyz": cloud.xyz})

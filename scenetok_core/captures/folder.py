@@ -11,13 +11,14 @@ from pathlib import Path
 
 from ..files import with_slashes
 from ..types import Cameras
+from ..versions import Versions
 from .capture import Capture, Frame, assemble_capture
 from .files import check_file_names, read_frames, read_json_object, read_matrix, write_json
 
 SOURCE = "cameras.json"
 FILE_NAME = "cameras.json"
 
-_VERSION = 1
+_VERSIONS = Versions("cameras")
 _CONVENTION = "opencv_c2w"
 
 
@@ -33,11 +34,13 @@ def open_camera_folder(path: Path, images: Path | None = None, within: Path | No
         ValueError: broken JSON, another convention or a newer version, missing or forbidden pictures, invalid cameras.
     """
     data = read_json_object(path)
-    version, convention = data.get("version"), data.get("convention")
+    convention = data.get("convention")
     if convention != _CONVENTION:
         raise ValueError(f"{path} has the convention {convention!r}, expected {_CONVENTION!r}; convert the poses")
-    if not isinstance(version, int) or not 1 <= version <= _VERSION:
-        raise ValueError(f"{path} has version {version!r}, expected at most {_VERSION}; update or export again")
+    try:
+        data = _VERSIONS.upgrade(data)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     frames = []
     for i, entry in enumerate(read_frames(data, path)):
         where = f"frame {i} of {path}"
@@ -64,4 +67,4 @@ def write_cameras_json(path: Path | str, cameras: Cameras, file_names: Sequence[
     check_file_names(cameras, file_names)
     columns = zip(file_names, cameras.c2w.tolist(), cameras.K.tolist(), strict=True)
     frames = [{"file": with_slashes(name), "c2w": c2w, "K": K} for name, c2w, K in columns]
-    write_json(path, {"version": _VERSION, "convention": _CONVENTION, "unit": cameras.unit, "frames": frames})
+    write_json(path, {"version": _VERSIONS.newest, "convention": _CONVENTION, "unit": cameras.unit, "frames": frames})

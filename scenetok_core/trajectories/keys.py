@@ -12,11 +12,12 @@ from torch import Tensor
 
 from ..framing import look_at, with_fov
 from ..types import Cameras
+from ..versions import Versions
 from .pace import Easing
 from .rig import Rig, start_rig
 from .through import join_keys
 
-KEYFRAMES_VERSION = 1
+KEYFRAMES_VERSIONS = Versions("keyframes")
 _ENTRY_KEYS = {
     "view": {"view", "fov"},
     "c2w": {"c2w", "fov"},
@@ -66,11 +67,9 @@ def read_keyed_path(text: str) -> KeyedPath:
             f"keyframes must be a JSON list of {_ENTRY_FORMS}, or an object with such a list as its 'keys', got "
             f"{text.strip()[:60]}"
         )
+    data = KEYFRAMES_VERSIONS.upgrade(data)
     settings = {name: value for name, value in data.items() if name not in ("keys", "version")}
-    version, unknown = data.get("version", KEYFRAMES_VERSION), sorted(set(settings) - {"loop", "easing"})
-    if isinstance(version, bool) or not isinstance(version, int) or not 1 <= version <= KEYFRAMES_VERSION:
-        raise ValueError(f"keyframes have version {version!r}, this pack reads up to {KEYFRAMES_VERSION}; update it")
-    if unknown:
+    if unknown := sorted(set(settings) - {"loop", "easing"}):
         raise ValueError(f"keyframes know the settings loop and easing, got {', '.join(unknown)}")
     return KeyedPath(tuple(data["keys"]), **settings)
 
