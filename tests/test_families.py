@@ -87,7 +87,7 @@ def test_generators_draw_for_their_own_family(folder, rae, scenetok):
 def test_a_scene_drawn_from_no_view_says_so(folder, rae):
     drawer, path = open_generator(folder / "small-dit3d.safetensors"), small.cameras(5)
     alone, beside = (drawer.generate(views, path, rae) for views in (None, small.views(3)))
-    assert describe(alone)["source"].endswith("from cameras alone")
+    assert str(describe(alone)["source"]).endswith("from cameras alone")
     assert "from 3 view(s)" in report(beside) and "(3drae, weights" in report(beside)
 
 
