@@ -10,8 +10,8 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..scenetok_core import SceneModel, Views
-from ..scenetok_core.families import TokenGenerator
 from ..scenetok_core.generation import parse_values
+from ..scenetok_core.token_generator import TokenGenerator
 from .sockets import (
     LARGEST_FIRST_SEED,
     LARGEST_GUIDANCE,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -88,28 +88,6 @@ class SceneModel(Protocol):
 
     def check_scene(self, scene: SceneTokens) -> None:
         """Raise `ValueError` unless `scene` holds tokens of this model."""
-        ...
-
-
-class TokenGenerator(Protocol):
-    """What draws scene tokens: `SceneGenerator`, `LatentGenerator`. Their methods say more."""
-
-    def prepare(self, views: Views | None, cameras: Cameras, model: Any, *, scale: str | float = "auto") -> Any:
-        """What scenes are drawn from: no, one or several views, and the path that `model` will render."""
-        ...
-
-    def draw(
-        self,
-        prepared: Any,
-        *,
-        steps: int | None = None,
-        guidance: float | None = None,
-        shift: float | None = None,
-        solver: str | None = None,
-        generator: torch.Generator | None = None,
-        progress: Progress | None = None,
-    ) -> SceneTokens:
-        """The tokens of one scene."""
         ...
 
 

@@ -152,12 +152,12 @@ class Rae:
             progress(1, 1, None)
         return SceneTokens(
             tokens=tokens[0].float().cpu(),
+            family=self.config.family,
             reference_c2w=reference_c2w.cpu(),
             scene_scale=factor,
             cameras=views.cameras[keep].to("cpu"),
             preset=self.config.name,
             model_hash=self.hash,
-            family=self.config.family,
             meta={"views_given": len(views), "views_used": keep, "seen_at": list(chosen.cameras.size or ())},
         )
 
