@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+_PRODUCTS = 8  # the first ones warm up
 _RESET = Path("/proc/self/clear_refs")
 
 
@@ -32,6 +33,12 @@ def seconds(function: Callable[[], object], device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter() - start
+
+
+def product_rate(device: torch.device, dtype: torch.dtype, side: int = 2048) -> float:
+    """Multiplications and additions a second of a product of square matrices, the best of some."""
+    a = torch.ones(side, side, device=device, dtype=dtype)
+    return 2 * side**3 / min(seconds(lambda: a @ a, device) for _ in range(_PRODUCTS))
 
 
 def peak_bytes(function: Callable[[], object], device: torch.device) -> int | None:

@@ -6,13 +6,16 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from scenetok_core import SceneTok
 from scenetok_core.autoencoders import Autoencoder, build_autoencoder, vavae, videodc
 from scenetok_core.checkpoints import build_networks, load_networks
-from scenetok_core.configs import SceneGenConfig, SceneTokConfig
+from scenetok_core.configs import Dit3dConfig, ModelConfig, RaeConfig, SceneGenConfig, SceneTokConfig
+from scenetok_core.encoders import ENCODERS, ImageEncoder
 from scenetok_core.generation import SceneGenerator
+from scenetok_core.latent_generation import LatentGenerator
+from scenetok_core.rae import Rae
 
 _SHAPES: Mapping[str, Callable[[], Mapping[str, Sequence[int]]]] = {
     "va-vae": vavae.published_shapes,
@@ -33,7 +36,7 @@ def random_weights(shapes: Mapping[str, Sequence[int]], seed: int = 0) -> dict[s
     return state
 
 
-def _weights(config: SceneTokConfig | SceneGenConfig) -> dict[str, Tensor]:
+def _weights(config: ModelConfig) -> dict[str, Tensor]:
     with torch.device("meta"):
         shapes = {name: tensor.shape for name, tensor in build_networks(config).state_dict().items()}
     return random_weights(shapes)
@@ -60,3 +63,32 @@ def random_generator(config: SceneGenConfig, dtype: torch.dtype, device: torch.d
     """A whole scene generator."""
     networks = load_networks(_weights(config), config, dtype).to(device)
     return SceneGenerator(config, networks, random_autoencoder(config.context_autoencoder, dtype, device), "random")
+
+
+def random_encoder(config: RaeConfig, dtype: torch.dtype, device: torch.device | str) -> ImageEncoder | None:
+    """DINOv2 in the place of every 2-D encoder, or none for image only."""
+    if config.encoder is None:
+        return None
+    network = _dinov2(config.hidden).eval().requires_grad_(False).to(device, dtype)
+    return ImageEncoder(network, ENCODERS["dinov2"], config.patch, config.hidden)
+
+
+def _dinov2(hidden: int) -> nn.Module:
+    from transformers import Dinov2Config, Dinov2Model
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return Dinov2Model(Dinov2Config(hidden_size=hidden, image_size=518))
+
+
+def random_rae(config: RaeConfig, dtype: torch.dtype, device: torch.device | str) -> Rae:
+    """A whole 3DRAE."""
+    state = _weights(config)
+    state["neck.std"] = torch.ones_like(state["neck.std"])
+    encoder = random_encoder(config, dtype, device)
+    return Rae(config, load_networks(state, config, dtype).to(device), encoder, hash="random")
+
+
+def random_latent_generator(config: Dit3dConfig, dtype: torch.dtype, device: torch.device | str) -> LatentGenerator:
+    """A whole 3DDiT."""
+    return LatentGenerator(config, load_networks(_weights(config), config, dtype).to(device), "random")

@@ -18,7 +18,7 @@ from torch import Tensor
 from .checkpoints import load_checkpoint
 from .configs import DepthConfig, SceneTokConfig, TemporalTiles
 from .families import SceneModel
-from .models.depth import DepthNetworks
+from .models.depth import DepthNetworks, SizeToken
 from .models.networks import Networks
 from .pipeline import SceneTok
 from .sampling import Progress
@@ -93,6 +93,11 @@ def read_depth(
     return 1 / (back(dark + shown * (bright - dark)) * scale)
 
 
+def metre_of(cameras: Cameras, scale: float) -> float:
+    """Network units per metre, 0 where the unit of the cameras is unknown; `scale` is network units per input unit."""
+    return scale if cameras.unit == "metric" else 0.0
+
+
 def depth_limits(scale: float, config: DepthConfig) -> tuple[float, float]:
     """The nearest and the farthest depth that a head tells from what lies before or behind; arguments as `read_depth`.
 
@@ -155,6 +160,7 @@ class DepthHead:
     config: DepthConfig
     model: SceneTok  # the scene model with the head's decoder instead of its own: renders pictures of depth
     hash: str
+    size_token: SizeToken | None = None  # tells the decoder how large things are in the scene's frame
 
     @classmethod
     def load(cls, path: str | Path, model: SceneModel) -> DepthHead:
@@ -202,7 +208,7 @@ class DepthHead:
         with torch.device("meta"):
             both = Networks(model.config)
         both.compressor, both.denoiser = model.networks.compressor, networks.denoiser
-        return cls(networks.config, dataclasses.replace(model, networks=both), digest)
+        return cls(networks.config, dataclasses.replace(model, networks=both), digest, networks.size_token)
 
     def render(
         self,
@@ -218,6 +224,8 @@ class DepthHead:
         progress: Progress | None = None,
     ) -> Tensor:
         """Depth along a camera path, given in the coordinates of the encoded cameras.
+
+        A head with a size token uses that the encoded cameras are in metres, where their `unit` says so.
 
         Args:
             scene: tokens made by the scene model.
@@ -237,7 +245,7 @@ class DepthHead:
             ValueError: tokens of another model, or impossible sampling settings.
         """
         pictures = self.model.render(
-            scene,
+            self._sized(scene),
             cameras,
             steps=self.config.steps if steps is None else steps,
             guidance=1.0,  # heads are trained with tokens only
@@ -249,6 +257,16 @@ class DepthHead:
             progress=progress,
         )
         return read_depth(pictures, scene.scene_scale, self.config)
+
+    @torch.no_grad()
+    def _sized(self, scene: SceneTokens) -> SceneTokens:
+        """With the token that says how large a metre is in the scene's frame, where the cameras' unit is the metre."""
+        if self.size_token is None:
+            return scene
+        device = self.size_token.slope.device
+        metre = torch.tensor([metre_of(scene.cameras, scene.scene_scale)], device=device)
+        token = self.size_token(metre)[0].to(scene.tokens)
+        return scene.replace(tokens=torch.cat([scene.active, token]), mask=None)
 
     def render_uncertainty(
         self,

@@ -22,6 +22,7 @@ from urllib.error import HTTPError
 from urllib.parse import quote, unquote, urlsplit
 from urllib.request import Request, urlopen
 
+from .encoders import ENCODERS, FILES
 from .files import replacing
 
 DownloadProgress = Callable[[int, int | None], None]  # (bytes there, bytes in all or None where the server is silent)
@@ -37,38 +38,53 @@ class KnownFile:
 
     Attributes:
         name: file name, without folders.
-        kind: network weights of SceneTok, or an autoencoder that some of them need.
+        kind: network weights of SceneTok, or an autoencoder or 2-D encoder that some models need.
         licence: of the weights, as their publisher states it.
         url: http(s) address.
         repo: owner/name on the hub.
         size: bytes; None where nobody has recorded it.
         sha256: 64 hex digits; None where nobody has recorded it.
+        folder: in which the file lies with others that it belongs to; empty: in none.
 
     Raises:
-        ValueError: a name that is no plain file name, another address than http(s), or not exactly one source.
+        ValueError: a name or folder that is no plain file name, another address than http(s), or not exactly one
+            source.
     """
 
     name: str
-    kind: Literal["model", "autoencoder"]
+    kind: Literal["model", "autoencoder", "encoder"]
     licence: str
     url: str | None = None
     repo: str | None = None
     size: int | None = None
     sha256: str | None = None
+    folder: str = ""
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"\w[\w.-]*", self.name):
-            raise ValueError(f"file name must be letters, digits, '_', '.' and '-', got {self.name!r}")
+        for name in (self.name, self.folder or self.name):
+            if not re.fullmatch(r"\w[\w.-]*", name):
+                raise ValueError(f"file name must be letters, digits, '_', '.' and '-', got {name!r}")
         if (self.url is None) == (self.repo is None):
             raise ValueError(f"{self.name} needs an address or a hub repository, got {self.url!r} and {self.repo!r}")
         if self.url is not None and urlsplit(self.url).scheme not in ("http", "https"):
             raise ValueError(f"{self.name} needs an http or https address, got {self.url!r}")
+
+    @property
+    def path(self) -> str:
+        """Where the file lies in a folder of weights, with slashes."""
+        return f"{self.folder}/{self.name}" if self.folder else self.name
 
 
 def _shared(name: str, token: str) -> KnownFile:
     """A file of the method's authors, who share each under a token of its own."""
     url = f"https://nextcloud.mpi-klsb.mpg.de/index.php/s/{token}/download"
     return KnownFile(name, "model", "not stated (their code: MIT)", url=url)
+
+
+def _encoder(repo: str) -> tuple[KnownFile, ...]:
+    """The files of a 2-D encoder, in a folder named like its hub repository."""
+    folder = repo.rpartition("/")[2]
+    return tuple(KnownFile(name, "encoder", "Apache-2.0", repo=repo, folder=folder) for name in FILES)
 
 
 KNOWN_FILES = (
@@ -90,6 +106,7 @@ KNOWN_FILES = (
         repo="hpcai-tech/Open-Sora-v2-Video-DC-AE",
     ),
     KnownFile("Wan2.2_VAE.pth", "autoencoder", "Apache-2.0", repo="Wan-AI/Wan2.2-TI2V-5B"),
+    *(file for spec in ENCODERS.values() for file in _encoder(spec.repo)),
 )
 
 
@@ -103,7 +120,12 @@ class _RefusedError(ValueError):
 
 def known_file(name: str) -> KnownFile | None:
     """The known file of this name, which may lack its suffix; None when there is none."""
-    return next((file for file in KNOWN_FILES if name in (file.name, Path(file.name).stem)), None)
+    return next((file for file in KNOWN_FILES if name in (file.path, Path(file.path).with_suffix("").as_posix())), None)
+
+
+def known_folder(name: str) -> tuple[KnownFile, ...]:
+    """The known files that lie together in a folder of this name."""
+    return tuple(file for file in KNOWN_FILES if file.folder == name) if name else ()
 
 
 def address_of(file: KnownFile) -> str:
@@ -154,14 +176,14 @@ def download(
         timeout: seconds without an answer after which a connection counts as failed.
 
     Returns:
-        The file's path: `folder / file.name`, whole.
+        The file's path: `folder / file.path`, whole.
 
     Raises:
         ValueError: the file cannot be had from its address, the disk lacks room for it, or what came has another size
             or SHA-256 than recorded (it is deleted); with the address and the folder, to fetch it by hand.
         OSError: the folder cannot be written.
     """
-    target = Path(folder) / file.name
+    target = Path(folder) / file.path
     if target.exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)

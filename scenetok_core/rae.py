@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from .camera import fit_cameras, fit_views, plucker_features, reference_scale, to_scene_frame
 from .checkpoints import load_checkpoint, load_networks
 from .configs import RaeConfig
-from .encoders import ImageEncoder
+from .encoders import ImageEncoder, load_encoder
 from .memory import neck_bytes, queries_bytes
 from .models.rae import PictureDecoder, PointDecoder, RaeNetworks
 from .picture_size import fitting_size
@@ -84,9 +84,12 @@ class Rae:
         device: torch.device | str = "cpu",
         dtype: torch.dtype | None = None,
     ) -> Rae:
-        """A model of weights that have been read; arguments and errors as `SceneTok.assemble`."""
+        """A model of weights that have been read; arguments and errors as `SceneTok.assemble` and `load_encoder`."""
         dtype = dtype or default_dtype(device, state)
-        encoder = None if config.encoder is None else load_encoder(config.encoder, folders, device, dtype)
+        encoder = None
+        if config.encoder is not None:
+            wanted = {"patch": config.patch, "width": config.hidden}
+            encoder = load_encoder(config.encoder, folders, device, dtype, **wanted)
         return cls(config, load_networks(state, config, dtype).to(device), encoder, digest)
 
     @property
@@ -261,7 +264,7 @@ class Rae:
         self.check_scene(scene)
         if views_per_pass < 0:
             raise ValueError(f"views_per_pass must be 0 (the model's own number) or more frames, got {views_per_pass}")
-        size = self.picture_size(cameras.size)
+        size, raw = self.picture_size(cameras.size), self.networks.neck.restore(scene.tokens.cpu())
         fitted = fit_cameras(cameras, size)
         patches, place, memory = size[0] * size[1] // self.config.patch**2, Stages(self.place), None
         most, first, halved = min(views_per_pass or _VIEWS_PER_PASS, len(cameras)), 0, False
@@ -270,7 +273,7 @@ class Rae:
             try:
                 needed = queries_bytes(decoder.queries.config, most, patches, self._itemsize)
                 device = place(decoder, needed)
-                memory = decoder.memory(scene.tokens[None].to(device)) if memory is None else memory
+                memory = decoder.memory(raw[None].to(device)) if memory is None else memory
                 rays = self._rays(fitted[views], scene.reference_c2w, scene.scene_scale, size)
                 out = tuple(part[0].float().cpu() for part in decoder(rays.to(device), memory))
             except self.exhaustion.errors as error:
@@ -301,11 +304,6 @@ class Rae:
     def check_scene(self, scene: SceneTokens) -> None:
         """Raise `ValueError` unless `scene` holds tokens of this model."""
         check_scene_model(scene, self.config.family, self.config.name, self.hash, self.config.token_dim)
-
-
-def load_encoder(name: str, folders: Sequence[Path], device: torch.device | str, dtype: torch.dtype) -> ImageEncoder:
-    """A frozen 2-D encoder by name."""
-    raise ValueError(f"unknown 2-D encoder {name!r}")
 
 
 def _spread(frames: Tensor) -> Tensor:

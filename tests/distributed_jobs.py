@@ -11,6 +11,7 @@ import torch
 import torch.distributed
 from accelerate.state import AcceleratorState
 
+from tests import rae_runs
 from tests.processes import write_run
 from tests.test_training_loop import SCENES, SEED, ToyTask, toy_config
 from training.config import TrainConfig
@@ -44,6 +45,11 @@ JOBS = {
     "joined": Job(joined=True),
     "bf16": Job(precision="bf16", tolerance=2e-2),
 }
+
+RAES = {
+    "rae": {"run": {"gradient_checkpointing": True}},
+    "adversary": {"task": {"adversary_weight": 0.75, "discriminator": "patch", "adversary_from_disc": 0.25}},
+}  # of the second, shards are refused; no step but the last two gives all weights a gradient
 
 
 class QuietTask(ToyTask):
@@ -91,6 +97,16 @@ def run_small(folder: Path, processes: int, *settings: str) -> Trainer:
     return _train(config, build_task(config))
 
 
+def run_rae(folder: Path, name: str, processes: int) -> Trainer:
+    """A small 3DRAE on rooms."""
+    changes = RAES[name]
+    config = rae_runs.run(
+        changes.get("task"), output=folder, name=name, save_every=2, keep_last=9, **changes.get("run", {})
+    )
+    config = replace(config, optim=replace(config.optim, accumulate=2 // processes))
+    return _train(config, build_task(config))
+
+
 def _train(config: TrainConfig, task: Task) -> Trainer:
     AcceleratorState._reset_state()  # else the first run would decide the precision of all
     trainer = Trainer(config, task)
@@ -128,6 +144,12 @@ def main(folder: Path) -> None:
             run_job(folder, name, 2)
         except ValueError as error:
             assert sharded and not job.shards
+            (folder / name).write_text(str(error).partition(";")[0])
+    for name in RAES:
+        try:
+            run_rae(folder, name, 2)
+        except ValueError as error:
+            assert sharded and name == "adversary"
             (folder / name).write_text(str(error).partition(";")[0])
     apart = folder / ("plain" if trainer.rank == 0 else "of another machine")
     config = toy_config(apart, {"mixed_precision": "no"})

@@ -1,19 +1,20 @@
 """The reference formulation computes what ours computes, and the comparison measures both."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from benchmarks import long_paths, qualities, reference, run
+from benchmarks import long_paths, qualities, rae, reference, run
 from benchmarks.random_models import random_weights
 from scenetok_core.autoencoders.vavae import VaVae, VaVaeConfig
 from scenetok_core.autoencoders.vavae import published_shapes as vavae_shapes
 from scenetok_core.autoencoders.videodc import VideoDcAutoencoder, VideoDcConfig
 from scenetok_core.autoencoders.videodc import published_shapes as videodc_shapes
-from scenetok_core.configs import DecoderConfig, GeneratorConfig
+from scenetok_core.configs import DecoderConfig, Dit3dConfig, GeneratorConfig, RaeConfig, SamplingConfig
 from scenetok_core.models.decoder import Decoder
 from scenetok_core.models.networks import sample_latents
 from scenetok_core.models.scenegen import SceneGen, sample_tokens
@@ -202,3 +203,32 @@ def test_qualities_are_measured_against_truth_and_a_finer_solution(tmp_path):
     assert figures["best"][:3] == figures[f"{4 * steps} steps, ab2"][:3]
     assert figures[f"{8 * steps} steps, ab2"][2] == 0, "that is the finer solution here"
     assert figures["draft"][2] > figures["normal"][2] > figures["best"][2]
+
+
+def test_a_3drae_and_a_3ddit_are_measured_with_either_attention():
+    autoencoder = RaeConfig(
+        "small", encoder=None, pixels=(784, 784), hidden=16, heads=2, tokens=4, token_dim=6, neck_depth=1,
+        decoder_depth=2, points=None,
+    )  # fmt: skip
+    generator = Dit3dConfig(
+        "drawer", scene_model="small", tokens=4, token_dim=6, hidden=16, depth=1, heads=2, head_hidden=16,
+        head_depth=1, head_heads=2, cond_views=3, sampling=SamplingConfig(4, guidance=2.0, window=1, clean_targets=0),
+    )  # fmt: skip
+    settings = rae.Settings(torch.device("cpu"), torch.float32, 0, 2, autoencoder, generator, views=3, side=28)
+    rows = rae.measure(settings)
+    whole, separate, together, drawn = rows
+    assert whole.tera_operations > separate.tera_operations < together.tera_operations
+    assert separate.seconds < whole.seconds
+    assert (whole.paper_seconds, separate.paper_seconds, drawn.paper_seconds) == (0.23, None, 1.98)
+    assert drawn.measured == "2 of 4 steps, times 2"
+    full = rae.measure(replace(settings, steps=None, repeats=1))[-1]
+    assert full.measured == "all" and full.tera_operations == pytest.approx(drawn.tera_operations, rel=1e-3)
+    rate = 4 * whole.tera_operations * 1e12 / whole.seconds
+    assert rae.table(rows, rate).count("\n") == 5 and "| 25% | 0.23 s |" in rae.table(rows, rate)
+
+
+def test_operations_of_attention_are_counted_on_a_cpu():
+    q = draw(1, 2, 4, 8)
+    settings = rae.Settings(torch.device("cpu"), torch.float32, 1)
+    (cost,) = rae.costs(settings, [lambda: torch.nn.functional.scaled_dot_product_attention(q, q, q)])
+    assert cost.operations == 2 * 2 * 2 * 4 * 4 * 8

@@ -9,8 +9,9 @@ from scenetok_core import DepthHead, SceneTok
 from scenetok_core.checkpoints import load_checkpoint, read_tensors, save_checkpoint
 from scenetok_core.convert import convert_checkpoint
 from scenetok_core.depth import colour_depth, depth_pictures, read_depth
-from scenetok_core.models.depth import DepthNetworks
+from scenetok_core.models.depth import DepthNetworks, SizeToken
 from scenetok_core.nn.attention import attend, use_attention
+from scenetok_core.types import Views
 from tests import small
 
 SCALE = 0.7
@@ -88,6 +89,47 @@ def test_relative_pictures_ignore_unknown_depth():
         depth_pictures(holes, scale, config)[:, :1], depth_pictures(depth, scale, config), atol=1e-5, rtol=0
     )
     assert not depth_pictures(torch.zeros_like(depth), scale, config).any()
+
+
+def test_a_head_with_a_size_token_knows_metres_and_no_other_unit(folder, model):
+    """With metres the same tokens mean other depth; other units stay without meaning."""
+    head = DepthHead.load(small.depth_head(folder / "sized.safetensors", model, size_token=True), model)
+    path, views = small.cameras(FRAMES), small.views(VIEWS)
+
+    def rendered(unit, factor=1.0, head=head):
+        def moved(cameras):
+            c2w = cameras.c2w.clone()
+            c2w[:, :3, 3] *= factor
+            return cameras.replace(c2w=c2w, unit=unit)
+
+        return head.render(model.encode(Views(views.rgb, moved(views.cameras))), moved(path)) / factor
+
+    unknown, metres = rendered("relative"), rendered("metric")
+    torch.testing.assert_close(rendered("relative", 3.0), unknown, rtol=1e-3, atol=0)
+    assert (metres / unknown - 1).abs().max() > 1e-2
+    assert (rendered("metric", 3.0) / metres - 1).abs().max() > 1e-2
+    plain = DepthHead.load(small.depth_head(folder / "unsized.safetensors", model), model)
+    assert torch.equal(rendered("metric", head=plain), rendered("relative", head=plain))
+
+
+def test_a_size_token_is_even_in_the_logarithm_of_the_size():
+    token = SizeToken(small.TOKEN_DIM)
+    generator = torch.Generator().manual_seed(0)
+    for weight in token.parameters():
+        torch.nn.init.normal_(weight, generator=generator)
+    unknown, one, two, four = token(torch.tensor([0.0, 1.0, 2.0, 4.0]))[:, 0]
+    assert torch.equal(unknown, token.unknown) and torch.equal(one, token.known)
+    torch.testing.assert_close(four - two, two - one)
+    with pytest.raises(ValueError, match="relative depth knows no size"):
+        small.depth_config(units="relative", size_token=True)
+
+
+def test_dropped_tokens_stay_dropped_beside_the_size_token(folder, model, scene):
+    head = DepthHead.load(small.depth_head(folder / "dropping.safetensors", model, size_token=True), model)
+    mask = torch.arange(len(scene.tokens)) < len(scene.tokens) // 2
+    fewer = scene.replace(tokens=scene.tokens[mask])
+    path = small.cameras(FRAMES)
+    assert torch.equal(head.render(scene.replace(mask=mask), path), head.render(fewer, path))
 
 
 @pytest.mark.parametrize("rank", [2, None])

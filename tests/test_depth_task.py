@@ -102,6 +102,47 @@ def test_inference_shows_the_head_the_same_tokens_rays_and_range(batch, scene_ch
         torch.testing.assert_close(seen["given"][0], noise)
 
 
+def test_a_head_is_told_the_size_of_a_metre_in_training_as_in_rendering(batch, scene_checkpoint):
+    def given(**changes):
+        task = DepthTask(run_config(scene_checkpoint, model={"size_token": True}, **changes))
+        model, seen = fresh(task), []
+        token = model.size_token
+        assert token is not None and token.slope.any()
+        torch.nn.init.ones_(token.known)
+        token.register_forward_hook(lambda module, given, made: seen.append(made[:, 0].detach()))
+        return task, model, token, seen
+
+    task, model, _, seen = given(reference="middle", metric_share=1.0)
+    chosen = task.choose(batch, generator())
+    example = task.frame(chosen, generator(), jitter=False)
+    assert chosen.context.cameras.unit == "metric" and torch.equal(example.metre, example.scale)
+    task.loss(model, chosen, generator(), 0.0)
+    task.frame = lambda *_, **__: example
+    task.loss(model, chosen, generator(), 0.0)
+    assert not torch.equal(seen[0], seen[1]), "where the scale is jittered, so is the metre"
+    head = DepthHead.around(model.eval(), "", task.scene)
+    for i in range(SCENES):
+        cameras = scene_of(chosen.context.cameras, i)
+        scene = task.scene.encode(Views(chosen.context.content[i], cameras), reference=CONTEXT // 2)
+        head.render(scene, scene_of(chosen.target.cameras, i))
+        torch.testing.assert_close(seen[-1][0], seen[1][i], atol=1e-5, rtol=0)
+    task, model, token, seen = given(metric_share=0.0)
+    task.loss(model, chosen, generator(), 0.0)
+    assert torch.equal(seen[0], token.unknown.detach().expand_as(seen[0]))
+
+
+def test_losses_reach_the_size_token(batch, scene_checkpoint):
+    task = DepthTask(run_config(scene_checkpoint, model={"size_token": True}, metric_share=1.0))
+    frame = task.frame
+
+    def half_known(*given, **how):
+        example = frame(*given, **how)
+        return replace(example, metre=example.metre * torch.tensor([1.0] * (SCENES - 1) + [0.0]))
+
+    task.frame = half_known
+    assert_losses_reach_every_weight(task, batch)
+
+
 def replace_noise(posterior):
     return type(posterior)(posterior.mean)
 
@@ -118,7 +159,7 @@ def test_the_right_prediction_has_no_loss_and_unknown_depth_does_not_count(task,
     class KnowsTheTruth(torch.nn.Module):
         wrong = 0.0
 
-        def forward(self, tokens, noisy, t, rays):
+        def forward(self, tokens, noisy, t, rays, metre):
             level = t[:, :, None, None, None]
             clean = example.target.clone()
             clean[:, :, :, 0] += 1.0

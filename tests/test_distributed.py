@@ -38,6 +38,8 @@ def one(tmp_path_factory):
     jobs.run_small(folder, 1)
     for name in jobs.JOBS:
         jobs.run_job(folder, name, 1)
+    for name in jobs.RAES:
+        jobs.run_rae(folder, name, 1)
     return folder
 
 
@@ -89,6 +91,15 @@ def test_every_kind_of_step_is_that_of_one_process(one, two, name):
     tolerance = jobs.JOBS[name].tolerance
     assert_same_curve(one / name / "toy", two / name / "toy", tolerance=tolerance)
     assert_same_states(one / name / "toy", two / name / "toy", tolerance)
+
+
+@pytest.mark.parametrize("name", jobs.RAES)
+def test_a_3drae_is_that_of_one_process(one, two, name):
+    if two.name == jobs.SHARDED and name == "adversary":
+        assert (two / name).read_text() == "task.adversary_weight is not possible with sharded weights"
+        return
+    assert_same_curve(one / name, two / name, tolerance=1e-3)
+    assert_same_states(one / name, two / name, tolerance=1e-3)
 
 
 def test_what_happens_to_one_process_counts_for_all(two):

@@ -407,11 +407,11 @@ def test_files_of_impossible_names_or_places_cannot_be_described(values, message
 
 
 def test_the_table_names_each_file_once_and_by_its_stem():
-    assert len({file.name for file in KNOWN_FILES}) == len(KNOWN_FILES) == 11
+    assert len({file.path for file in KNOWN_FILES}) == len(KNOWN_FILES) == 17
     assert len({address_of(file) for file in KNOWN_FILES}) == len(KNOWN_FILES)
     assert all(address_of(file).startswith("https://") and file.licence for file in KNOWN_FILES)
     for file in KNOWN_FILES:
-        assert known_file(file.name) is known_file(Path(file.name).stem) is file
+        assert known_file(file.path) is known_file(file.path.removesuffix(Path(file.name).suffix)) is file
     assert known_file("weights") is None
 
 

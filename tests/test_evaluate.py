@@ -343,13 +343,14 @@ def test_scenes_of_a_generator_are_measured_too(tmp_path, monkeypatch):
 def test_depth_is_measured_beside_constant_depth(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(PROTOCOLS, "test", replace(PROTOCOL, scenes=2))
     model = SceneTok.load(small.checkpoint(tmp_path))
-    head = small.depth_head(tmp_path / "head.safetensors", model)
+    head = small.depth_head(tmp_path / "head.safetensors", model, size_token=True)
     target, sheet = tmp_path / "figures.json", tmp_path / "sheet.png"
     options = ["--json", str(target), "--checkpoint", str(tmp_path / "small.safetensors"), "--sheet", str(sheet)]
     assert main(["--config", "test", *options, "--depth", str(head)]) == 0
     figures, printed = json.loads(target.read_text()), capsys.readouterr().out
-    methods = (*OURS, "constant")
-    assert {f"{method}_depth_{name}" for method in methods for name in ("abs_rel", "delta")} < set(figures)
+    methods, errors = (*OURS, "constant", "posterior_mean_without_unit"), ("abs_rel", "abs_rel_scaled", "delta")
+    assert {f"{method}_depth_{name}" for method in methods for name in errors} < set(figures)
+    assert figures["posterior_mean_without_unit_depth_abs_rel"] != figures["posterior_mean_depth_abs_rel"]
     assert {"posterior_mean_depth_flicker", "truth_depth_second_difference", "depth_head_hash"} < set(figures)
     assert -1 <= figures["depth_uncertainty_rank_correlation"] <= 1
     assert figures["passed_depth"] is False and figures["constant_depth_abs_rel"] > 0  # the weights are random
@@ -386,6 +387,7 @@ def test_depth_is_scored_in_units_of_the_truth(evaluation, scenes, benchmark, un
     measured.add_path(tokens, case, case.path())
     figures = measured.figures(LeftOut())
     assert figures["posterior_mean_depth_abs_rel"] == pytest.approx(error, abs=1e-3)
+    assert figures["posterior_mean_depth_abs_rel_scaled"] == pytest.approx(0, abs=1e-3)
     assert figures["posterior_mean_depth_flicker"] == pytest.approx(0, abs=1e-4)
     assert figures["passed_depth"] is (error == 0)
     assert 0.05 < figures["constant_depth_abs_rel"] < 1

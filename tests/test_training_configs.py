@@ -7,13 +7,16 @@ import pytest
 import torch
 
 from scenetok_core.checkpoints import build_networks, load_checkpoint
-from scenetok_core.configs import DepthConfig, SceneTokConfig
+from scenetok_core.configs import DepthConfig, RaeConfig, SceneTokConfig
 from scenetok_core.models.networks import Networks
+from scenetok_core.models.rae import RaeNetworks
 from scenetok_core.presets import PRESETS
 from tests import small
+from training.config import at_default
 from training.finetune import start_from
 from training.optim import rate_share
 from training.tasks import DepthTask, build_task, load_config
+from training.tasks.rae import RaeTrainConfig
 from training.tasks.shared import FlowTaskConfig
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -94,6 +97,31 @@ def test_the_small_depth_head_fits_the_shipped_model_and_is_small(monkeypatch):
     head, decoder = (sum(w.numel() for w in part.parameters()) for part in (task.build(), task.scene.networks.denoiser))
     assert head < 0.25 * decoder
     assert list(task.frozen) == ["scene_model"]
+
+
+@pytest.mark.parametrize("name", ["dinov2", "siglip2", "da3", "image_only"])
+def test_runs_of_3drae_are_as_published(name):
+    config = load_config(CONFIGS[f"3drae_{name}"])
+    assert isinstance(config, RaeTrainConfig) and config.data.videos is not None
+    model, task, optim = config.model, config.task, config.optim
+    assert model == RaeConfig(f"3drae-{name.replace('_', '-')}", encoder=None if name == "image_only" else name)
+    assert (model.patch, model.pixels, model.hidden, model.heads, model.tokens) == (14, (37000, 75500), 768, 16, 1024)
+    assert (task.perceptual_weight, task.adversary_weight, task.points_weight) == (1.0, 0.75, 1.0)
+    starts = [round(share * config.run.steps) for share in (task.adversary_from_disc, task.adversary_from)]
+    assert starts == [50_000, 60_000]
+    assert (task.least_context, config.data.context_views, task.aspects) == (6, 18, (0.7, 1.8))
+    rates = [optim.lr * rate_share(optim, step, step / 120_000) for step in (3999, 8000, 64_000, 119_999)]
+    assert rates == pytest.approx([1e-4, 2e-4, 1e-4, 0], abs=1e-7)
+    weights = {each.kind: each.weight for each in config.data.videos.sets}
+    assert weights == {"re10k": 17.3, "dl3dv": 8.4}
+
+
+def test_the_small_3drae_run_is_that_of_before_there_were_more_losses():
+    config = load_config(CONFIGS["rae_tiny"])
+    new = "perceptual_weight perceptual adversary_weight discriminator adversary_from tokens_per_batch least_targets"
+    assert {f"task.{name}" for name in new.split()} < at_default(config)
+    task = build_task(config)
+    assert task.frozen == {} and type(task.build()) is RaeNetworks
 
 
 def fresh(config, seed=SEED):

@@ -454,7 +454,7 @@ def test_none_is_the_same_word_in_a_file_and_on_the_command_line(tmp_path):
         ("optim.decay_shape=step", "linear"),
         ("optim.milestones=[-1]", "milestones and freeze_after >= 0"),
         ("run.init_differs=['compressor.tokens']", r"init_differs needs run\.init"),
-        ("task.kind=painting", r"task\.kind must be one of \['scenetok', 'scenegen', 'depth'\], got 'painting'"),
+        ("task.kind=painting", r"task\.kind must be one of \['scenetok', .*\], got 'painting'"),
         ("task.kind=scenegen", r"unknown setting model\.decoder"),
         ("task.extra_views=1", r"unknown setting task\.extra_views"),
     ],

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ else:
     import tomli as tomllib
 
 _MUST_MATCH = ("model.", "data.", "task.", "run.seed", "optim.betas", "optim.muon_except")
+_NUMBER = re.compile(r"\.\d+\.")  # of a table in a list
 BATCHES = "optim.accumulate times processes"
 MUON = "optim.muon_lr is set"  # the rate itself may change
 _MAY_CHANGE = (
@@ -33,6 +35,8 @@ _MAY_CHANGE = (
     "data.videos.root",
     "data.videos.target_root",
     "data.videos.depth.root",
+    "data.videos.sets.root",
+    "data.videos.sets.depth.root",
     "data.videos.workers",  # a batch follows from its seed alone
 )
 
@@ -156,6 +160,11 @@ class TaskConfig:
 
     kind: str = "scenetok"  # the task, a name in `training.tasks.TASKS`
 
+    @property
+    def spares_weights(self) -> bool:
+        """Whether some steps give some weights no gradient, so that several processes must look which ones."""
+        return False
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -222,9 +231,11 @@ def _parse_value(text: str) -> Any:
 
 
 def flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested tables as one table with dotted keys."""
+    """Nested tables as one table with dotted keys; those in a list are numbered from 0."""
     flat: dict[str, Any] = {}
     for key, value in data.items():
+        if isinstance(value, (list, tuple)) and value and isinstance(value[0], Mapping):
+            value = {str(i): table for i, table in enumerate(value)}
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return flat
 
@@ -242,7 +253,7 @@ def fingerprint(config: TrainConfig, processes: int = 1) -> dict[str, Any]:
 
 def may_change(name: str) -> bool:
     """Whether a setting, by its dotted name, may change between sessions although others of its table may not."""
-    return name.startswith(_MAY_CHANGE)
+    return _NUMBER.sub(".", name).startswith(_MAY_CHANGE)
 
 
 def at_default(config: object, prefix: str = "") -> set[str]:
@@ -255,6 +266,9 @@ def at_default(config: object, prefix: str = "") -> set[str]:
         value = getattr(config, part.name)
         if dataclasses.is_dataclass(value):
             names |= at_default(value, f"{prefix}{part.name}.")
+        elif isinstance(value, tuple) and value and dataclasses.is_dataclass(value[0]):
+            for i, each in enumerate(value):
+                names |= at_default(each, f"{prefix}{part.name}.{i}.")
         elif value == (part.default if part.default_factory is dataclasses.MISSING else part.default_factory()):
             names.add(f"{prefix}{part.name}")
     return names

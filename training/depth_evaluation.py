@@ -19,6 +19,7 @@ from training.measures.flicker import flicker, second_difference
 from training.scores import OURS, Figures, Scores
 
 LARGEST_ABS_REL = 0.12  # of the posterior mean that passes
+_WITHOUT_UNIT = "posterior_mean_without_unit"  # of heads that know metres, not told that the unit is the metre
 
 
 @dataclass
@@ -53,6 +54,9 @@ class DepthEvaluation:
             error = self._score(method, depth, truth)
             label = f"depth, {method.replace('_', ' ')}\nAbsRel {error:.2f}"
             rows.append((label, colour_depth(depth[:, None], bounds)))
+        if self.head.config.size_token:
+            unaware = tokens.replace(cameras=tokens.cameras.replace(unit="relative"))
+            self._score(_WITHOUT_UNIT, self._render(unaware, case, cameras, 1), truth)
         if samples:
             self._calibrate(tokens, case, samples, evenly_spread(torch.arange(len(cameras)), targets).tolist())
         return rows
@@ -86,6 +90,8 @@ class DepthEvaluation:
         there = ~errors.abs_rel.isnan()
         self.scores.add(f"{method}_depth_abs_rel", errors.abs_rel[there])
         self.scores.add(f"{method}_depth_delta", errors.delta[there])
+        whole = depth_errors(depth.flatten(0, 1)[None], truth.flatten(0, 1)[None], median_scaling=True)
+        self.scores.add(f"{method}_depth_abs_rel_scaled", whole.abs_rel)
         return float(errors.abs_rel[there].mean())
 
     def _calibrate(self, tokens: SceneTokens, case: Case, samples: int, chosen: list[int]) -> None:

@@ -15,12 +15,12 @@ import torch.distributed
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from scenetok_core.nn.blocks import DiTBlock, PerceiverBlock
+from scenetok_core.nn.blocks import Block, DiTBlock, PerceiverBlock
 
 
-def network_blocks(model: nn.Module) -> Iterator[DiTBlock | PerceiverBlock]:
+def network_blocks(model: nn.Module) -> Iterator[Block | DiTBlock | PerceiverBlock]:
     """The transformer blocks of `model`, which hold nearly all of its weights and activations."""
-    return (module for module in model.modules() if isinstance(module, (DiTBlock, PerceiverBlock)))
+    return (module for module in model.modules() if isinstance(module, (Block, DiTBlock, PerceiverBlock)))
 
 
 def recompute_blocks(model: nn.Module) -> None:
@@ -69,10 +69,13 @@ def shard(model: nn.Module, device: torch.device) -> None:
         raise ValueError(f"sharding needs torch 2.6 or newer, got {torch.__version__}; update it") from error
     mesh = torch.distributed.init_device_mesh(device.type, (torch.distributed.get_world_size(),))
     for block in network_blocks(model):
-        if isinstance(block, DiTBlock):  # its keys and values are computed before the block runs
+        # keys and values are computed before the block runs
+        if isinstance(block, DiTBlock):
             fully_shard(block.attn2, mesh=mesh)
             register_fsdp_forward_method(block.attn2, "keys_values")
         fully_shard(block, mesh=mesh)
+        if isinstance(block, Block):
+            register_fsdp_forward_method(block, "keys_values")
     fully_shard(model, mesh=mesh)
 
 

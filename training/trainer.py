@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from scenetok_core.configs import require, to_dict
 from scenetok_core.files import remove_leftovers
 from scenetok_core.nn.blocks import compile_blocks
+from training.adversary import generator_of, parts_of
 from training.config import TrainConfig, at_default, fingerprint
 from training.data.loader import batches, step_seed
 from training.distribute import recompute_blocks, shard, sharding_wanted, whole
@@ -56,14 +57,16 @@ class Trainer:
             gradient_accumulation_steps=optim.accumulate,
             kwargs_handlers=[
                 # No buffer ever changes, and those of a depth head are a whole frozen decoder.
-                DistributedDataParallelKwargs(find_unused_parameters=bool(optim.freeze), broadcast_buffers=False)
+                DistributedDataParallelKwargs(
+                    find_unused_parameters=bool(optim.freeze) or config.task.spares_weights, broadcast_buffers=False
+                )
             ],
         )
         self.accelerator, self.device, self.rank = accelerator, accelerator.device, accelerator.process_index
         self.dataset = task.dataset(self.device)
         model = self._fresh_model()
         if run.init is not None and not list_states(run.folder / "states"):  # else it is resumed
-            start_from(Path(run.init), model, config.model, run.init_differs)
+            start_from(Path(run.init), generator_of(model), config.model, run.init_differs)
         check_parts(model, optim.freeze)
         if run.gradient_checkpointing:
             recompute_blocks(model)
@@ -215,17 +218,27 @@ class Trainer:
 
     def update(self, logs: list[dict[str, Tensor | float]]) -> None:
         """Step and average with the gradients at hand; unless these or a loss are not finite: then nothing changes."""
-        norm = whole(torch.as_tensor(self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.optim.clip)))
-        finite = torch.isfinite(torch.stack([norm, *(torch.as_tensor(values["loss"]) for values in logs)])).all()
+        norms = self._clip()
+        losses = (torch.as_tensor(values["loss"]) for values in logs)
+        finite = torch.isfinite(torch.stack([*norms.values(), *losses])).all()
         bad = torch.as_tensor(self.accelerator.reduce(1 - finite.float(), "sum")).clamp(max=1)
         self.trained.optimizer.skip = bool(bad)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.trained.ema.update(self.trained.step, 1 - bad)
         for values in logs:
-            self.meter.add({**values, "grad_norm": norm}, 1 - bad)
+            self.meter.add({**values, **norms}, 1 - bad)
         row = (self.bad_steps[0] + 1) * bad
         self.bad_steps = torch.stack([row, torch.maximum(row, self.bad_steps[1]), self.bad_steps[2] + bad])
+
+    def _clip(self) -> dict[str, Tensor]:
+        """Limit the gradients; returns their norms under the names that are logged."""
+        norms = {}
+        for name, part in parts_of(self.trained.model).items():
+            norm = self.accelerator.clip_grad_norm_(part.parameters(), self.config.optim.clip)
+            key = "grad_norm" if not norms else f"grad_norm_{name}"
+            norms[key] = whole(torch.as_tensor(norm)).to(self.device)
+        return norms
 
     def write_log(self) -> None:
         """Report the averages since the last report; here, too, a run of bad steps is noticed."""
@@ -240,7 +253,7 @@ class Trainer:
         values |= {
             "lr": self.optimizer.param_groups[0]["lr"],
             "step_s": seconds,
-            "samples_per_s": data.scenes * optim.accumulate * processes / seconds,
+            "samples_per_s": (values.get("scenes") or data.scenes) * optim.accumulate * processes / seconds,
             "minutes": self.trained.elapsed / 60,
             "peak_memory_mib": peak_memory_mib(self.device),
         }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from .base import convert, from_dict, require, require_positive, to_dict
 from .rae import Dit3dConfig, PointsConfig, RaeConfig, dimension_shift
+from .rae_presets import DIT3D_PRESETS, RAE_PRESETS
 from .sampling import QUALITIES, Prediction, SamplingConfig, ScheduleName, SolverName, at_quality
 from .scenetok import (
     CompressorConfig,
@@ -27,7 +28,9 @@ ModelConfig = ReleasedConfig | RaeConfig | Dit3dConfig
 StoredConfig = ModelConfig | DepthConfig  # what a checkpoint can hold
 
 __all__ = [
+    "DIT3D_PRESETS",
     "QUALITIES",
+    "RAE_PRESETS",
     "CompressorConfig",
     "DecoderConfig",
     "DepthConfig",

@@ -207,9 +207,16 @@ class DepthConfig:
     near: float = 0.1  # nearest and farthest depth that a picture can show, in units of the scene's frame
     far: float = 30.0
     steps: int = 1  # sampling steps when the caller does not say otherwise; 1 is the posterior mean
+    # One more token says how many units of the scene's frame a metre is, or that nobody knows. The frame is as large as
+    # the cameras' path, so the size of things in it has else to be found in what moved between the views.
+    size_token: bool = False
 
     def __post_init__(self) -> None:
         require_positive("", self, "image_size rank near far steps")
+        require(
+            self.units == "scene" or not self.size_token,
+            "size_token = true needs units = 'scene': relative depth knows no size",
+        )
         require(self.near < self.far, f"near must be less than far, got {self.near} and {self.far}")
         require(self.rank is None or bool(self.layers), "a low-rank update needs layers, for example ['blocks']")
 

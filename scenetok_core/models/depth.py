@@ -37,8 +37,28 @@ class LowRankLinear(nn.Module):
         return F.linear(x, self.weight, self.bias) + F.linear(F.linear(x, self.down), self.up)
 
 
+class SizeToken(nn.Module):
+    """One token of a scene that says how large the scene's frame is, or that this is unknown."""
+
+    def __init__(self, token_dim: int) -> None:
+        """Start with zeros; training must give `slope` other values."""
+        super().__init__()
+        self.unknown, self.known, self.slope = (nn.Parameter(torch.zeros(token_dim)) for _ in range(3))
+
+    def forward(
+        self,
+        scale: Tensor,  # [B] network units per metre, 0 where unknown
+    ) -> Tensor:
+        """The token of every scene, [B, 1, D]."""
+        known = (scale > 0)[:, None]
+        size = torch.where(known, scale[:, None], 1.0).log().to(self.slope.dtype)
+        return torch.where(known, self.known + size * self.slope, self.unknown)[:, None]
+
+
 class DepthNetworks(nn.Module):
     """`denoiser`, a decoder of pictures of depth for the tokens of a scene model; it knows no null tokens.
+
+    `size_token` is None where `config` has none.
 
     Args:
         config: of the head.
@@ -62,6 +82,7 @@ class DepthNetworks(nn.Module):
         if config.rank is not None:
             _keep(self.denoiser, "final_layer")
             _update(self.denoiser, config.layers, config.rank)
+        self.size_token = SizeToken(decoder.config.token_dim) if config.size_token else None
         self.requires_grad_(True)
 
     def forward(
@@ -70,9 +91,13 @@ class DepthNetworks(nn.Module):
         noisy: Tensor,  # [B, L, C, h, w] noisy latents of pictures of depth
         t: Tensor,  # [B, L] their noise levels
         packed_rays: Tensor,  # [B, L, t, 6, R, R]
+        metre: Tensor | None = None,  # [B] network units per metre, 0 where unknown; None: unknown
     ) -> Tensor:
         """The prediction [B, L, C, h, w] in one pass, as training needs it."""
         decoder = self.denoiser
+        if self.size_token is not None:
+            metre = tokens.new_zeros(len(tokens)) if metre is None else metre
+            tokens = torch.cat([tokens, self.size_token(metre).to(tokens)], 1)
         return decoder(noisy, t, decoder.embed_rays(packed_rays), decoder.condition(tokens))
 
 

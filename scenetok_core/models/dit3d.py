@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..configs import Dit3dConfig
 from ..flow import guide, to_velocity
 from ..nn.blocks import DiTBlock
-from ..nn.layers import FinalLayer, FourierTimestepEmbed
+from ..nn.layers import FinalLayer, FourierTimestepEmbed, small_noise
 from ..sampling import Progress, Schedule, denoise
 
 
@@ -31,12 +31,12 @@ class Dit3d(nn.Module):
         self.joined = config.condition == "channels"
         width = config.token_dim * (2 if self.joined else 1)
         self.x_embedder = nn.Linear(width, config.hidden)
-        self.positions = nn.Parameter(0.02 * torch.randn(1, config.tokens * (1 if self.joined else 2), config.hidden))
+        self.positions = small_noise(1, config.tokens * (1 if self.joined else 2), config.hidden)
         self.t_embedder = FourierTimestepEmbed(config.hidden)
         self.blocks = _blocks(config, config.hidden, config.heads, config.depth)
         self.to_head = nn.Linear(config.hidden, config.head_hidden)
         self.head_embedder = nn.Linear(width, config.head_hidden)
-        self.head_positions = nn.Parameter(0.02 * torch.randn(1, config.tokens, config.head_hidden))
+        self.head_positions = small_noise(1, config.tokens, config.head_hidden)
         self.head = _blocks(config, config.head_hidden, config.head_heads, config.head_depth)
         self.final_layer = FinalLayer(config.head_hidden, config.token_dim, config.norm_eps)
 

@@ -87,5 +87,7 @@ class PointHead(nn.Module):
         x = self.fuse[0](x, [2 * side for side in maps[0].shape[-2:]], maps[0])
         out = self.out2(_resize(self.out1(x), size)).float()
         points, confidence = out.split([3, 1], dim=1)
-        points = points.sign() * torch.expm1(points.abs().clamp(max=_LARGEST_LOG))
+        points = points.clamp(-_LARGEST_LOG, _LARGEST_LOG)
+        # Not sign times magnitude: fresh ones, at 0, need a gradient.
+        points = torch.where(points < 0, -torch.expm1(-points), torch.expm1(points))
         return points, 1 + confidence[:, 0].clamp(max=_LARGEST_LOG).exp()

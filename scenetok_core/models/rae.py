@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..configs import RaeConfig
 from ..nn.attention import KeysValues, RMSNorm
 from ..nn.blocks import Block
-from ..nn.layers import PatchEmbed
+from ..nn.layers import PatchEmbed, small_noise
 from .dpt import PointHead
 
 _RAY = 6  # direction and moment
@@ -45,7 +45,11 @@ def with_octaves(rays: Tensor, octaves: int) -> Tensor:
 
 
 class FuseNeck(nn.Module):
-    """The Latent Fuse Neck: learnt latents and the patches of all views attend to each other."""
+    """The Latent Fuse Neck: learnt latents and the patches of all views attend to each other.
+
+    Its tokens are normalised by `mean` and `std`, which training/normalise.py measures. Decoders take them as they are
+    before, from `restore`, so they know nothing of the measuring.
+    """
 
     mean: Tensor
     std: Tensor
@@ -53,7 +57,7 @@ class FuseNeck(nn.Module):
     def __init__(self, config: RaeConfig) -> None:
         super().__init__()
         self.config = config
-        self.latents = nn.Parameter(0.02 * torch.randn(1, config.tokens, config.hidden))
+        self.latents = small_noise(1, config.tokens, config.hidden)
         self.ray_embed = PatchEmbed(_ray_channels(config) + 1, config.hidden, config.patch)
         if config.encoder is None:
             self.image_embed = PatchEmbed(3, config.hidden, config.patch)
@@ -84,6 +88,10 @@ class FuseNeck(nn.Module):
         out = self.to_tokens(x[:, : self.config.tokens]).float()
         return (F.layer_norm(out, out.shape[-1:]) - self.mean.float()) / self.std.float()
 
+    def restore(self, tokens: Tensor) -> Tensor:
+        """Tokens [..., D] as they are before they are normalised, which decoders take."""
+        return tokens * self.std.to(tokens.device, torch.float32) + self.mean.to(tokens.device, torch.float32)
+
     def _padding(self, present: Tensor, patches: int) -> Tensor:
         there = F.pad(present.repeat_interleave(patches, dim=1), (self.config.tokens, 0), value=True)
         return torch.zeros(there.shape, device=there.device).masked_fill(~there, -torch.inf)[:, None, None]
@@ -100,7 +108,7 @@ class QueryDecoder(nn.Module):
         self.blocks = _blocks(config, depth)
 
     def memory(self, tokens: Tensor) -> list[KeysValues]:
-        """What views see of latent tokens [B, N, D] in every block; it serves all views of a scene.
+        """What views see of latent tokens [B, N, D], not normalised, in every block; it serves all views of a scene.
 
         With global attention it is the latents alone, as they enter the first block.
         """
@@ -217,6 +225,7 @@ class RaeNetworks(nn.Module):
         features = self.neck.embed_pictures(features) if self.config.encoder is None else features
         tokens = self.neck(features, rays, visible)
         tokens = tokens if noise is None else tokens + noise
-        drawn = self.decoder(target_rays, self.decoder.memory(tokens)) if pictures else ()
-        placed = self.points(target_rays, self.points.memory(tokens)) if points else ()
+        raw = self.neck.restore(tokens)
+        drawn = self.decoder(target_rays, self.decoder.memory(raw)) if pictures else ()
+        placed = self.points(target_rays, self.points.memory(raw)) if points else ()
         return drawn, placed

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..configs import GeneratorConfig, SceneGenConfig
 from ..flow import guide
 from ..nn.attention import KeysValues
-from ..nn.layers import PatchEmbed, RayPatchEmbed
+from ..nn.layers import PatchEmbed, RayPatchEmbed, small_noise
 from ..sampling import Preview, Progress, Schedule, denoise
 from ..types import check_shape
 from .dit import DiT
@@ -48,7 +48,7 @@ class TokenDiT(DiT):
 
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__(config, nn.Linear(config.token_dim, config.hidden), out=config.token_dim)
-        self.pos_embed = nn.Parameter(0.02 * torch.randn(1, config.tokens, config.hidden))
+        self.pos_embed = small_noise(1, config.tokens, config.hidden)
         self.null_tokens = nn.Parameter(torch.randn(1, 1, config.hidden))
         self.c_embedder = PatchEmbed(config.latent_channels, config.hidden, config.patch)
 

@@ -16,6 +16,11 @@ _TIME_FEATURES = 256
 _LONGEST_PERIOD = 10000.0
 
 
+def small_noise(*shape: int) -> nn.Parameter:
+    """Fresh weights of standard deviation 0.02."""
+    return nn.Parameter(torch.randn(shape).mul_(0.02))  # on the meta device `*` loads torch._dynamo, for seconds
+
+
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """Adaptive layer norm's affine step."""
     return x * (1 + scale) + shift

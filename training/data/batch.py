@@ -95,20 +95,28 @@ class SceneViews:
 
 
 def collate(scenes: Sequence[SceneViews], *, encoded: bool, held_out: bool = False) -> Batch:
-    """The batch of some scenes with equal numbers of views, as pictures or, `encoded`, as latents."""
+    """The batch of some scenes with equal numbers of views, as pictures or, `encoded`, as latents.
+
+    Depth of scenes without it is unknown everywhere, where others have some.
+    """
 
     def frames(content: list[Tensor], cameras: list[Cameras], depth: Tensor | None = None) -> Frames:
         stacked = torch.stack(content)
         return Frames(_stack(cameras), **{"latents" if encoded else "rgb": stacked}, depth=depth)
 
-    depths = [scene.target_depth for scene in scenes if scene.target_depth is not None]
+    known = next((scene.target_depth for scene in scenes if scene.target_depth is not None), None)
+    depths = (
+        [known.new_zeros(known.shape) if scene.target_depth is None else scene.target_depth for scene in scenes]
+        if known is not None
+        else []
+    )
 
     return Batch(
         context=frames([scene.context for scene in scenes], [scene.context_cameras for scene in scenes]),
         target=frames(
             [scene.target for scene in scenes],
             [scene.target_cameras for scene in scenes],
-            torch.stack(depths) if len(depths) == len(scenes) else None,
+            torch.stack(depths) if depths else None,
         ),
         reference=torch.tensor([scene.reference for scene in scenes]),
         names=tuple(scene.name for scene in scenes),

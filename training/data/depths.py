@@ -59,11 +59,12 @@ class DepthFolder:
         self.config, self.root = config, Path(config.root)
         require(self.root.is_dir(), f"no such folder of depth: {self.root}; docs/data.md says what it must hold")
 
-    def read(self, video: PosedVideo, indices: Sequence[int], size: int) -> Tensor:
-        """Depth [n, size, size] of frames of a video, straightened and cropped as their pictures are.
+    def read(self, video: PosedVideo, indices: Sequence[int], size: int | tuple[int, int]) -> Tensor:
+        """Depth [n, H, W] of frames of a video, straightened and cropped as their pictures are.
 
-        Pixels take the nearest value, since a mean of near and far is the depth of nothing. Where only latents of the
-        video are stored, its pictures had no distortion, or the depth is that of straightened ones.
+        `size` is (height, width) in pixels, or the side of a square. Pixels take the nearest value, since a mean of
+        near and far is the depth of nothing. Where only latents of the video are stored, its pictures had no
+        distortion, or the depth is that of straightened ones.
 
         Returns:
             Depth in units of the cameras, 0 where unknown; with values "inverse" one over these.
@@ -77,7 +78,7 @@ class DepthFolder:
         if isinstance(video, CaptureVideo):
             _check_aspect(place, maps, video.capture.sizes[indices[0]])
             maps = torch.stack([_straighten(depth, video, index) for depth, index in zip(maps, indices, strict=True)])
-        maps = _square(maps, size)
+        maps = nearest_pixels(maps, (size, size) if isinstance(size, int) else size)
         if self.config.values == "depth":
             return torch.where(maps.isfinite() & (maps > 0), maps * self.config.scale, 0)
         return torch.where(maps.isfinite() & (maps >= 0), 1 / maps, 0)  # infinitely far where it is 0
@@ -148,10 +149,13 @@ def _straighten(depth: Tensor, video: CaptureVideo, index: int) -> Tensor:
     return grid_sample(depth[None, None], grid[None], mode="nearest", padding_mode="border", align_corners=False)[0, 0]
 
 
-def _square(maps: Tensor, size: int) -> Tensor:
-    """The values [n, size, size] at the pixel centres of the largest centred square of maps [n, H, W]."""
-    height, width = maps.shape[-2:]
-    side = min(height, width)
-    centres = (torch.arange(size, dtype=torch.float64) + 0.5) * side / size
-    rows, columns = ((centres + (full - side) / 2).floor().long() for full in (height, width))
-    return maps[:, rows][:, :, columns]
+def nearest_pixels(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Maps [..., H, W] at the nearest pixels of a picture resized to cover `size` and cropped; nothing is mixed."""
+    full = (maps.shape[-2], maps.shape[-1])
+    step = min(full[0] / size[0], full[1] / size[1])  # pixels of the maps for one of the result
+
+    def nearest(new: int, old: int) -> Tensor:
+        centres = torch.arange(new, dtype=torch.float64) + 0.5
+        return ((centres - new / 2) * step + old / 2).floor().long().clamp(0, old - 1).to(maps.device)
+
+    return maps[..., nearest(size[0], full[0])[:, None], nearest(size[1], full[1])]

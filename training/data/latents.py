@@ -146,7 +146,7 @@ class PreparedVideo:
         """Itself."""
         return self
 
-    def frames(self, indices: Sequence[int], size: int) -> Views:
+    def frames(self, indices: Sequence[int], size: int | tuple[int, int]) -> Views:
         """Raises `ValueError`: there are no pictures."""
         raise ValueError(f"{self._path} holds latents and no pictures; open the data set it was prepared from")
 

@@ -67,7 +67,7 @@ class OfficialVideo:
         """Itself."""
         return self
 
-    def frames(self, indices: Sequence[int], size: int) -> Views:
+    def frames(self, indices: Sequence[int], size: int | tuple[int, int]) -> Views:
         """Raises `ValueError`: there are no pictures."""
         raise ValueError(f"{self._files[0]} holds latents and no pictures; open the data set it was made from")
 

@@ -60,13 +60,14 @@ class RealEstateVideo:
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from error
 
-    def frames(self, indices: Sequence[int], size: int) -> Views:
+    def frames(self, indices: Sequence[int], size: int | tuple[int, int]) -> Views:
         """Decode, resize and crop. Raises `ValueError` for an unreadable picture."""
-        views = [fit_views(self._frame(i), (size, size)) for i in indices]
+        sides = (size, size) if isinstance(size, int) else size
+        views = [fit_views(self._frame(i), sides) for i in indices]
         cameras = [view.cameras for view in views]
         return Views(
             torch.cat([view.rgb for view in views]),
-            self.cameras[list(indices)].replace(K=torch.cat([each.K for each in cameras]), size=(size, size)),
+            self.cameras[list(indices)].replace(K=torch.cat([each.K for each in cameras]), size=sides),
         )
 
     def _frame(self, index: int) -> Views:

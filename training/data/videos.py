@@ -59,8 +59,10 @@ class PosedVideo(Protocol):
         """Latents, where they are stored instead of pictures."""
         ...
 
-    def frames(self, indices: Sequence[int], size: int) -> Views:
-        """Pictures [n, 3, size, size] in [0, 1], resized to cover the square and cropped, with cameras that follow.
+    def frames(self, indices: Sequence[int], size: int | tuple[int, int]) -> Views:
+        """Pictures [n, 3, H, W] in [0, 1], resized to cover `size` and cropped, with cameras that follow.
+
+        `size` is (height, width) in pixels, or the side of a square.
 
         Raises:
             ValueError: an unreadable picture, or only latents are stored.
@@ -98,8 +100,8 @@ class CaptureVideo:
         """Of the straightened pictures at full size."""
         return self.capture.cameras
 
-    def frames(self, indices: Sequence[int], size: int) -> Views:
-        """Pictures as squares, straightened."""
+    def frames(self, indices: Sequence[int], size: int | tuple[int, int]) -> Views:
+        """Pictures of that size, straightened."""
         return self.capture.load(list(indices), size)
 
 

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from scenetok_core.autoencoders import LatentSpec
 from scenetok_core.checkpoints import save_checkpoint
 from scenetok_core.configs import DepthConfig, require
-from scenetok_core.depth import DepthHead, colour_depth, depth_pictures, is_known, read_depth
+from scenetok_core.depth import DepthHead, colour_depth, depth_pictures, is_known, metre_of, read_depth
 from scenetok_core.flow import interpolate
-from scenetok_core.models.depth import DepthNetworks, LowRankLinear
+from scenetok_core.models.depth import DepthNetworks, LowRankLinear, SizeToken
 from scenetok_core.sheets import contact_sheet
 from scenetok_core.types import Views
 from training.config import TrainConfig
@@ -46,6 +46,7 @@ from training.tasks.views import choose_example
 
 _SHEET_SCENES = 4
 _SHEET_STEPS = 10
+_SIZE_SLOPE = 2.0  # scales differ by a factor of 2 or so, and tokens have entries of about 1
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,12 @@ class DepthTaskConfig(FlowTaskConfig):
     mean_fraction: float = 0.5  # of the scenes at t = 1, which teaches the posterior mean; the others: `weighting`
     loss_weight_cap: float = 5.0  # squared error of clean latents is weighted min(1 / t^2, cap)
     fresh_output: bool = True  # the output layer starts at zero; False: as that of the scene model, for another latent
+    metric_share: float = 0.75  # of the scenes in metres whose size token says so
     far_share: float = 0.5  # rooms: batches with targets away from the inputs; the others show inputs again
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_shares(self, "mean_fraction far_share")
+        require_shares(self, "mean_fraction metric_share far_share")
         require(self.loss_weight_cap >= 0, f"task.loss_weight_cap must be >= 0, got {self.loss_weight_cap}")
         require(
             self.unconditional == 0,
@@ -102,6 +104,7 @@ class DepthExample:
     known: Tensor  # [B, L, 1, h, w] share of the pixels under a cell whose depth is known
     rays: Tensor  # [B, L, t, 6, R, R]
     scale: Tensor  # [B] network units per input unit
+    metre: Tensor  # [B] network units per metre, 0 where unknown
 
 
 class DepthTask:
@@ -127,6 +130,8 @@ class DepthTask:
         for module in networks.modules():
             if isinstance(module, LowRankLinear):
                 nn.init.normal_(module.down, std=module.down.shape[1] ** -0.5)
+            if isinstance(module, SizeToken):
+                nn.init.normal_(module.slope, std=_SIZE_SLOPE)
         if self.config.task.fresh_output:
             for parameter in networks.denoiser.model.final_layer.linear.parameters():
                 nn.init.zeros_(parameter)
@@ -175,6 +180,7 @@ class DepthTask:
             known=known_cells(depth, spec),
             rays=spec.pack(scene_rays(asked, reference, scale, scene.target_focal, scene.decoder.ray_map)),
             scale=scale,
+            metre=scale * metre_of(given, 1.0),
         )
 
     def loss(
@@ -190,7 +196,9 @@ class DepthTask:
         level = t[:, None, None, None, None]
         noise = torch.randn(example.target.shape, generator=generator, device=generator.device)
         noisy = interpolate(example.target, noise, level)
-        out = model(example.tokens, noisy, t[:, None].expand(-1, length), example.rays).float()
+        told = with_chance(task.metric_share, (scenes,), generator)
+        metre = torch.where(told, example.metre, 0)
+        out = model(example.tokens, noisy, t[:, None].expand(-1, length), example.rays, metre).float()
         kind = self.scene.config.decoder.prediction
         errors = flow_errors(out, kind, example.target, noise, level, task.loss_weight_cap)
         cells = example.known.flatten(1).sum(1).clamp_min(1)

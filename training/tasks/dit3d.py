@@ -110,7 +110,9 @@ class Dit3dTask:
         ):
             require_same(name, ours, theirs, file)
         views = RaeTaskConfig(mask_probability=1.0, mask_share=task.mask_share, aspects=task.aspects)
-        self.views = RaeTask(RaeTrainConfig(config.run, replace(scene, points=None), data=config.data, task=views))
+        self.views = RaeTask(
+            RaeTrainConfig(config.run, replace(scene, encoder=None, points=None), data=config.data, task=views)
+        )
 
     def build(self) -> Dit3dNetworks:
         """Fresh networks: Xavier weights, residual branches open (gates 1), modulation and output at zero."""

@@ -49,6 +49,19 @@ def point_loss(
     return total
 
 
+def points_and_logs(
+    points: Tensor, confidence: Tensor, truth: Tensor, known: Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """As `point_loss`, with scalars to log: the loss, and the distance from the truth over that from the origin."""
+    losses = point_loss(points, confidence, truth, known)
+    error = (points - truth).norm(dim=2) / truth.norm(dim=2).clamp_min(1e-6)
+    counted = known.flatten(1).any(1)  # scenes without depth have no loss; NaN where none has one
+    return losses, {
+        "loss_points": losses.detach()[counted].mean(),
+        "error_points": error[known].detach().mean(),
+    }
+
+
 def _mean(values: Tensor, where: Tensor) -> Tensor:
     """Mean per scene [B] over the pixels that count."""
     kept = torch.where(where, values, 0).flatten(1).sum(1)

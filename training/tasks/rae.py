@@ -4,88 +4,47 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
+from accelerate.utils import extract_model_from_parallel
 from PIL import Image
 from torch import Tensor, nn
 
 from scenetok_core.camera import crop_intrinsics, fit_image, plucker_features, reference_scales, to_scene_frame
 from scenetok_core.checkpoints import save_checkpoint
-from scenetok_core.configs import RaeConfig, require
 from scenetok_core.depth import colour_depth
+from scenetok_core.encoders import load_encoder
 from scenetok_core.metrics import psnr
 from scenetok_core.models.rae import RaeNetworks
 from scenetok_core.nn.attention import Attention, RMSNorm
 from scenetok_core.picture_size import fitting_size
 from scenetok_core.sheets import contact_sheet
 from scenetok_core.types import Cameras
+from training.adversary import Adversaries, adversarial_losses, generator_of, generator_state
 from training.config import TrainConfig
 from training.data.batch import Batch, Frames
+from training.data.depths import nearest_pixels
 from training.data.loader import Dataset
 from training.data.rooms import RoomBatch
+from training.data.scene_source import BatchShape
 from training.dataset import build_dataset
-from training.tasks.point_loss import point_loss, points_of_depth
-from training.tasks.shared import require_shares, with_chance, xavier
-from training.tasks.views import CurriculumConfig, choose_example, draw_difficulty
+from training.discriminators import load_features
+from training.distribute import sharding_wanted
+from training.perceptual import load_perceptual
+from training.tasks.picture_loss import gradient_loss, picture_losses
+from training.tasks.point_loss import points_and_logs, points_of_depth
+from training.tasks.rae_config import RaeTaskConfig, RaeTrainConfig
+from training.tasks.shared import move_frozen, weight_folders, with_chance, xavier
+from training.tasks.views import choose_example, draw_difficulty
+
+__all__ = ["RaeExample", "RaeTask", "RaeTaskConfig", "RaeTrainConfig", "gradient_loss", "nearest_pixels", "resized"]
 
 _SHEET_SCENES = 5
-_GRADIENT_SCALES = 2
+_NEAREST = 1e-3  # shown of distances, in the frame of the scene; fresh networks put all points at 0
 _SOURCE = "patch-8"  # an autoencoder without weights: pictures stay pictures
-
-
-@dataclass(frozen=True)
-class RaeTaskConfig(CurriculumConfig):
-    """How a 3DRAE is trained."""
-
-    kind: Literal["rae"] = "rae"
-    mask_probability: float = 0.1  # of a batch in which some views are invisible ...
-    mask_share: tuple[float, float] = (0.6, 0.9)  # ... so much of them; section A.4 (table 5 says 0.1 to 0.6)
-    token_noise: float = 0.8  # tau: noise on tokens has a standard deviation |N(0, tau^2)| (arXiv 2510.11690)
-    noise_from: float = 0.0  # share of the run from which on there is noise
-    aspects: tuple[float, float] = (0.7, 1.8)  # width / height of pictures
-    reference: Literal["first", "random"] = "first"  # the input view that becomes the origin
-    gradient_weight: float = 0.0  # of the L1 loss between picture gradients
-    picture_weight: float = 1.0
-    points_weight: float = 1.0
-    attention_gain: float = 1.0  # of the queries at the start, where they are normalised
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_shares(self, "mask_probability noise_from")
-        low, high = self.mask_share
-        require(0 <= low <= high <= 1, f"task.mask_share must rise within [0, 1], got {self.mask_share}")
-        low, high = self.aspects
-        require(0 < low <= high, f"task.aspects must rise from above 0, got {self.aspects}")
-        for name in ("token_noise", "picture_weight", "gradient_weight", "points_weight"):
-            require(getattr(self, name) >= 0, f"task.{name} must be >= 0, got {getattr(self, name)}")
-        require(
-            max(self.picture_weight, self.points_weight) > 0,
-            "task.picture_weight and points_weight are both 0: there is nothing to learn",
-        )
-
-
-@dataclass(frozen=True)
-class RaeTrainConfig(TrainConfig):
-    """A complete run that trains a 3DRAE."""
-
-    model: RaeConfig
-    task: RaeTaskConfig = field(default_factory=RaeTaskConfig)
-
-    @property
-    def picture_size(self) -> None:
-        """Any: pictures are brought to sizes drawn anew for every batch."""
-        return None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(
-            self.data.context_views <= self.model.context_views,
-            f"data.context_views {self.data.context_views} is more than model.context_views {self.model.context_views}",
-        )
 
 
 @dataclass(frozen=True)
@@ -113,10 +72,24 @@ class RaeTask:
             ValueError: its weights are not found.
         """
         self.config = config
-        self.frozen: Mapping[str, str] = {}
+        task, folders = config.task, weight_folders(config.run.autoencoders)
+        name, model = config.model.encoder, config.model
+        self.encoder = None
+        if name is not None:
+            self.encoder = load_encoder(name, folders, "cpu", torch.float32, patch=model.patch, width=model.hidden)
+        self.perceptual = load_perceptual(task.perceptual) if task.perceptual_weight else None
+        self.judge = load_features(task.discriminator, folders[0]) if task.adversary_weight else None
+        if sharding_wanted():
+            config.check_sharding()
+        found = {
+            "encoder": self.encoder and self.encoder.hash,
+            "perceptual": self.perceptual and self.perceptual.digest,
+            "discriminator": self.judge and self.judge.digest,
+        }
+        self.frozen: Mapping[str, str] = {name: digest for name, digest in found.items() if digest}
 
-    def build(self) -> RaeNetworks:
-        """Fresh networks: Xavier weights, outputs at zero."""
+    def build(self) -> RaeNetworks | Adversaries:
+        """Fresh networks: Xavier weights, outputs at zero; with an adversary where there is to be one."""
         networks = RaeNetworks(self.config.model)
         xavier(networks)
         for module in networks.modules():
@@ -128,11 +101,16 @@ class RaeTask:
             last = networks.points.head.out2[-1]
             assert isinstance(last, nn.Conv2d)
             nn.init.zeros_(last.weight)
-        return networks
+        return networks if self.judge is None else Adversaries(networks, self.judge)
 
     def dataset(self, device: torch.device) -> Dataset:
-        """The scenes that `data.kind` names."""
-        return build_dataset(self.config, device, _SOURCE, _SOURCE)
+        """The scenes that `data.kind` names; frozen parts are moved to `device`, too."""
+        move_frozen([None if self.encoder is None else self.encoder.network], device)
+        for judge in (self.perceptual, self.judge):  # in float32: their gradients count
+            if judge is not None and judge.network is not None:
+                judge.network.to(device)
+        shape = None if self.config.task.tokens_per_batch is None else self.draw_shape
+        return build_dataset(self.config, device, _SOURCE, _SOURCE, shape)
 
     def choose(self, batch: RoomBatch, generator: torch.Generator, *, far: bool, context: int) -> Batch:
         """Inputs and targets in rooms; few inputs give several examples of a scene, so that batches are of one size."""
@@ -153,6 +131,19 @@ class RaeTask:
         aspect = math.exp(math.log(narrow) + (math.log(wide) - math.log(narrow)) * draws[1]) * source[1] / source[0]
         size = (max(1, round(math.sqrt(pixels / aspect))), max(1, round(math.sqrt(pixels * aspect))))
         return fitting_size(size, model.patch, model.pixels)
+
+    def draw_shape(self, generator: torch.Generator) -> BatchShape:
+        """A random size and numbers of views, with as many scenes as have `task.tokens_per_batch` tokens."""
+        task, data, model = self.config.task, self.config.data, self.config.model
+        height, width = self.draw_size((1, 1), generator)
+        bounds = (
+            (task.least_context, data.context_views),
+            (task.least_targets or data.target_views, data.target_views),
+        )
+        context, target = (int(torch.randint(low, high + 1, (), generator=generator)) for low, high in bounds)
+        tokens = model.tokens + (context + target) * (height * width // model.patch**2)
+        scenes = max(1, min(data.scenes, (task.tokens_per_batch or 0) // tokens))
+        return BatchShape(scenes, context, target, (height, width))
 
     def draw_visible(self, shape: tuple[int, int], generator: torch.Generator) -> Tensor:
         """Which views are visible [B, V] bool; at least one of every scene."""
@@ -188,43 +179,54 @@ class RaeTask:
             known=known,
         )
 
+    @torch.no_grad()
+    def features_of(self, rgb: Tensor) -> Tensor:
+        """What the neck takes of pictures [B, V, 3, H, W]: features of their patches [B, V, n, F], or themselves."""
+        if self.encoder is None:
+            return rgb
+        return self.encoder.encode(rgb.flatten(0, 1)).unflatten(0, rgb.shape[:2])
+
     def loss(
         self, model: nn.Module, batch: RoomBatch | Batch, generator: torch.Generator, progress: float
     ) -> tuple[Tensor, Mapping[str, Tensor | float]]:
-        """Squared error of pictures in [-1, 1], with the losses of gradients and points; [B] and scalars to log."""
+        """The losses of pictures and points, with that of the discriminator; [B] and scalars to log."""
         task, data = self.config.task, self.config.data
         if isinstance(batch, RoomBatch):
             batch = self.choose(batch, generator, **draw_difficulty(task, data.context_views, generator, progress))
         assert batch.context.rgb is not None
-        source = (batch.context.rgb.shape[-2], batch.context.rgb.shape[-1])
-        example = self.frame(batch, self.draw_size(source, generator), generator)
+        size = (batch.context.rgb.shape[-2], batch.context.rgb.shape[-1])
+        if task.tokens_per_batch is None:  # else the source has drawn it
+            size = self.draw_size(size, generator)
+        example = self.frame(batch, size, generator)
         noise = None
         if task.token_noise and progress >= task.noise_from:
             noise = self._noise(len(example.rgb), generator)
-        drawn, placed = model(
-            example.rgb,
+        against: dict[str, Any] = {}
+        if task.adversary_weight and progress >= task.adversary_from_disc:
+            against = {"truth": example.target, "judged": progress >= task.adversary_from}
+        drawn, placed, *scores = model(
+            self.features_of(example.rgb),
             example.rays,
             example.visible,
             example.target_rays,
             noise,
             pictures=task.picture_weight > 0,
             points=example.points is not None and task.points_weight > 0,
+            **against,
         )
-        losses, logs = example.target.new_zeros(len(example.target)), {}
-        for pictures in drawn:
-            squared = (pictures - example.target).square().flatten(1).mean(1)
-            losses = losses + task.picture_weight * 4 * squared
-            logs["psnr"] = (-10 * squared.detach().clamp_min(1e-10).log10()).mean()
-            if task.gradient_weight:
-                losses = losses + task.gradient_weight * gradient_loss(pictures, example.target)
+        losses, logs = picture_losses(task, self.perceptual, drawn, example.target)
+        if against:
+            networks = generator_of(extract_model_from_parallel(model))
+            assert isinstance(networks, RaeNetworks)
+            last = networks.decoder.to_rgb.weight
+            of_adversary, more = adversarial_losses(losses, scores[0], last, task.adversary_weight)
+            losses, logs = losses + of_adversary, logs | more
         if placed:
             assert example.points is not None and example.known is not None
             points, confidence = placed
-            of_points = point_loss(points, confidence, example.points, example.known)
-            losses = losses + task.points_weight * of_points
-            error = (points - example.points).norm(dim=2) / example.points.norm(dim=2).clamp_min(1e-6)
-            logs |= {"loss_points": of_points.detach().mean(), "error_points": error[example.known].detach().mean()}
-        return losses, logs
+            of_points, more = points_and_logs(points, confidence, example.points, example.known)
+            losses, logs = losses + task.points_weight * of_points, logs | more
+        return losses, logs if task.tokens_per_batch is None else logs | {"scenes": float(len(losses))}
 
     def _noise(self, scenes: int, generator: torch.Generator) -> Tensor:
         model, device = self.config.model, generator.device
@@ -235,7 +237,7 @@ class RaeTask:
     @torch.no_grad()
     def sheet(self, model: nn.Module, batch: RoomBatch | Batch, generator: torch.Generator) -> Image.Image:
         """Inputs, truth and renderings of a few held-out scenes, with their PSNR, and depth where there is some."""
-        assert isinstance(model, RaeNetworks)
+        networks = generator_of(model)
         if isinstance(batch, RoomBatch):
             batch = self.choose(batch, generator, far=True, context=self.config.data.context_views)
         batch = batch.first(_SHEET_SCENES)
@@ -243,8 +245,8 @@ class RaeTask:
         source, config = (batch.context.rgb.shape[-2], batch.context.rgb.shape[-1]), self.config.model
         example = self.frame(batch, fitting_size(source, config.patch, config.pixels), generator)
         all_seen = torch.ones_like(example.visible)
-        (pictures,), placed = model(
-            example.rgb, example.rays, all_seen, example.target_rays, points=config.points is not None
+        (pictures,), placed = networks(
+            self.features_of(example.rgb), example.rays, all_seen, example.target_rays, points=config.points is not None
         )
         pictures = pictures.clamp(0, 1)
         rows: list[tuple[str, Tensor]] = []
@@ -256,24 +258,14 @@ class RaeTask:
                 (f"rendered {quality:.1f} dB", pictures[i].cpu()),
             ]
             if placed and self.config.task.points_weight:
-                distance = placed[0][i].norm(dim=1, keepdim=True).cpu()
+                distance = placed[0][i].norm(dim=1, keepdim=True).clamp_min(_NEAREST).cpu()
                 rows.append(("distance from the\nfirst camera", colour_depth(distance)))
         return contact_sheet(rows, scale=2)
 
     def export(self, path: Path, state: dict[str, Tensor], metadata: dict[str, str]) -> None:
-        """Write an inference checkpoint that the nodes load."""
+        """Write an inference checkpoint that the nodes load; it has no discriminator."""
+        state = state if self.judge is None else generator_state(state)
         save_checkpoint(path, state, self.config.model, metadata)
-
-
-def gradient_loss(pictures: Tensor, truth: Tensor) -> Tensor:
-    """L1 loss [B] between the gradients of pictures [B, T, 3, H, W] at two scales."""
-    total = torch.zeros(len(truth), device=truth.device)
-    a, b = pictures.float(), truth
-    for _ in range(_GRADIENT_SCALES):
-        for dim in (-1, -2):
-            total = total + (a.diff(dim=dim) - b.diff(dim=dim)).abs().flatten(1).mean(1)
-        a, b = (F.avg_pool2d(x.flatten(0, 1), 2).unflatten(0, x.shape[:2]) for x in (a, b))
-    return total
 
 
 def resized(frames: Frames, size: tuple[int, int]) -> Frames:
@@ -286,14 +278,3 @@ def resized(frames: Frames, size: tuple[int, int]) -> Frames:
     fitted = Cameras(cameras.c2w, crop_intrinsics(cameras.K, source, size), size=size)
     depth = None if frames.depth is None else nearest_pixels(frames.depth, size)
     return Frames(fitted, fit_image(frames.rgb, size), depth=depth)
-
-
-def nearest_pixels(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Maps [..., H, W] at the nearest pixels of a picture resized to cover `size` and cropped; nothing is mixed."""
-    height, width = maps.shape[-2:]
-    zoom = max(size[0] / height, size[1] / width)
-    rows, columns = (
-        (((torch.arange(new, device=maps.device) + 0.5 - new / 2) / zoom + old / 2).floor().long().clamp(0, old - 1))
-        for new, old in zip(size, (height, width), strict=True)
-    )
-    return maps[..., rows[:, None], columns]
