@@ -18,8 +18,10 @@ _COMPRESSOR = 18  # measured 11 to 16
 _DECODER = 26  # 22 to 24
 _GENERATOR = 16  # 14
 _CONDITIONING = 3  # 2.4, of the cells of views and anchors
-_FUSION = 12  # neck and query decoder of a 3DRAE
-_DPT = 24  # numbers per pixel and feature of a DPT head
+_FUSION = 15  # 14, of blocks without modulation
+_ADDENDS = 3  # features and cameras of views beside their sum
+_DPT = 150  # numbers per patch and feature of a DPT head, 64 of them in the largest map; measured 130
+_POINT_HEAD = 36  # numbers per pixel after that head's last resizing
 _LATENT_COPIES = 4  # noise, state, clean estimate, velocity
 
 
@@ -63,23 +65,37 @@ def generator_bytes(config: GeneratorConfig, views: int, *, guided: bool, itemsi
 def neck_bytes(config: RaeConfig, views: int, patches: int, itemsize: int) -> int:
     """Bytes to fuse `views` views of `patches` patches each."""
     rows = config.tokens + views * patches
-    return _FUSION * rows * config.hidden * itemsize + views * patches * config.patch**2 * (_RAY + 1) * _EXACT
+    return (_FUSION + _ADDENDS) * rows * config.hidden * itemsize + views * _ray_bytes(config, patches)
 
 
-def queries_bytes(config: RaeConfig, views: int, patches: int, itemsize: int) -> int:
-    """Bytes to decode `views` views of `patches` patches each, as pictures or as points."""
-    depth = max(config.decoder_depth, config.points.depth if config.points else 0)
-    kept = 2 * depth * config.tokens * config.hidden
-    block = _FUSION * views * (patches + config.tokens) * config.hidden
-    pixels = views * patches * config.patch**2
-    head = _DPT * pixels * (config.points.features if config.points else 0)
-    return (kept + block + head) * itemsize + 2 * pixels * _RAY * _EXACT
+def queries_bytes(config: RaeConfig, views: int, patches: int, itemsize: int, *, points: bool = False) -> int:
+    """Bytes to decode `views` views of `patches` patches each, as pictures or, with `points`, as points."""
+    shape, depth, tokens = config.points, config.decoder_depth, config.tokens
+    head = 0
+    if points:
+        assert shape is not None, "only models with points have this"
+        depth, pixels = shape.depth, patches * config.patch**2
+        kept = len(shape.layers) * patches * config.hidden
+        head = views * (kept + _DPT * patches * shape.features + pixels * (shape.features // 2 + _POINT_HEAD))
+    if config.view_attention == "global":
+        memory, block = tokens, _FUSION * (tokens + views * patches)
+    else:  # of the latents alone, or of the views with keys and values of the latents for each of them
+        memory = 2 * depth * tokens
+        block = max(_FUSION * tokens, views * max(_FUSION * patches + 2 * tokens, 9 * patches + 4 * tokens))
+    return (config.hidden * (memory + block) + head) * itemsize + views * _ray_bytes(config, patches)
 
 
 def dit3d_bytes(config: Dit3dConfig, *, guided: bool, itemsize: int) -> int:
     """Bytes to draw the tokens of a scene."""
-    rows = (1 + guided) * config.tokens * (1 if config.condition == "channels" else 2)
-    return _DECODER * rows * max(config.hidden, config.head_hidden) * itemsize
+    trunk = config.tokens * (1 if config.condition == "channels" else 2)
+    block = max(_FUSION * trunk * config.hidden, _DECODER * config.tokens * config.head_hidden)
+    latents = (2 + _LATENT_COPIES) * config.tokens * config.token_dim
+    return (1 + guided) * (block * itemsize + latents * _EXACT)
+
+
+def _ray_bytes(config: RaeConfig, patches: int) -> int:
+    """Of one view: its rays, and them with their octaves while these are joined."""
+    return patches * config.patch**2 * _RAY * (3 + 4 * config.ray_octaves) * _EXACT
 
 
 def _cells(config: NetworkConfig) -> int:

@@ -208,7 +208,8 @@ class Rae:
         Args:
             scene: tokens made by this model.
             cameras: T cameras; pictures have the proportions of `cameras.size`, as `picture_size` says.
-            views_per_pass: frames that are decoded together; 0 is 16. Changes only time and memory.
+            views_per_pass: frames that are decoded together; 0 is 16. Changes only time and memory, unless the model's
+                target views see each other (`view_attention` "global").
             progress: called after every pass with a preview of up to nine frames; may raise to cancel.
             sampling: settings of `SceneTok.render` for its sampling; a picture here is no sample and needs none.
 
@@ -216,7 +217,7 @@ class Rae:
             Frames [T, 3, H, W] in [0, 1], float32 on the CPU, channels last in memory.
 
         Raises:
-            ValueError: tokens of another model.
+            ValueError: tokens of another model, or some tokens of a scene.
             torch.cuda.OutOfMemoryError: half of a pass does not fit, either.
         """
         size = self.picture_size(cameras.size)
@@ -239,7 +240,7 @@ class Rae:
         """Where every pixel along a path lies; arguments as `render`.
 
         Raises:
-            ValueError: tokens of another model, or a model without points.
+            ValueError: what `render` refuses, or a model without points.
         """
         self.check_points()
         size = self.picture_size(cameras.size)
@@ -268,10 +269,11 @@ class Rae:
         fitted = fit_cameras(cameras, size)
         patches, place, memory = size[0] * size[1] // self.config.patch**2, Stages(self.place), None
         most, first, halved = min(views_per_pass or _VIEWS_PER_PASS, len(cameras)), 0, False
+        points = isinstance(decoder, PointDecoder)
         while first < len(cameras):
             views, failure = slice(first, min(first + most, len(cameras))), None
             try:
-                needed = queries_bytes(decoder.queries.config, most, patches, self._itemsize)
+                needed = queries_bytes(self.config, most, patches, self._itemsize, points=points)
                 device = place(decoder, needed)
                 memory = decoder.memory(raw[None].to(device)) if memory is None else memory
                 rays = self._rays(fitted[views], scene.reference_c2w, scene.scene_scale, size)
@@ -302,8 +304,14 @@ class Rae:
             )
 
     def check_scene(self, scene: SceneTokens) -> None:
-        """Raise `ValueError` unless `scene` holds tokens of this model."""
+        """Raise `ValueError` unless `scene` holds all tokens that this model made of a scene."""
         check_scene_model(scene, self.config.family, self.config.name, self.hash, self.config.token_dim)
+        count, used = self.config.tokens, len(scene.active)
+        if used != count:
+            raise ValueError(
+                f"this scene has {used} of {count} tokens; those of a 3DRAE are learnt and ordered, so that none can "
+                "be left out: take the whole scene"
+            )
 
 
 def _spread(frames: Tensor) -> Tensor:

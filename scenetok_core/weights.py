@@ -59,8 +59,10 @@ def assign_weights(network: nn.Module, state: Mapping[str, Tensor], dtype: torch
     Args:
         network: changed in place.
         state: tensors under the network's names; not changed, but shared where the dtype stays.
-        dtype: dtype of the floating-point weights; None keeps theirs.
+        dtype: dtype of the floating-point weights; None keeps theirs. Buffers, such as statistics and frequencies, stay
+            as they are: a network is not used to rounded ones.
     """
-    cast = {k: v.to(dtype) if dtype and v.is_floating_point() else v for k, v in state.items()}
+    buffers = {name for name, _ in network.named_buffers()}
+    cast = {k: v.to(dtype) if dtype and v.is_floating_point() and k not in buffers else v for k, v in state.items()}
     network.load_state_dict(cast, strict=True, assign=True)
     network.eval().requires_grad_(False)

@@ -101,7 +101,13 @@ def run_rae(folder: Path, name: str, processes: int) -> Trainer:
     """A small 3DRAE on rooms."""
     changes = RAES[name]
     config = rae_runs.run(
-        changes.get("task"), output=folder, name=name, save_every=2, keep_last=9, **changes.get("run", {})
+        changes.get("task"),
+        output=folder,
+        name=name,
+        mixed_precision="no",
+        save_every=2,
+        keep_last=9,
+        **changes.get("run", {}),
     )
     config = replace(config, optim=replace(config.optim, accumulate=2 // processes))
     return _train(config, build_task(config))

@@ -30,8 +30,7 @@ def run(task=None, *, data=None, network=None, output: object = "runs", **run) -
     """A run on rooms unless `data` says otherwise; settings as in a TOML file."""
     rooms = {"image_size": IMAGE, "views": 4, "strays": 3, "textures": 8, "texture_size": 16}
     table: dict[str, Any] = {
-        "run": {"name": "test", "steps": 4, "output": str(output), "log_every": 1, "sheet_every": 0,
-                "mixed_precision": "no", **run},
+        "run": {"name": "test", "steps": 4, "output": str(output), "log_every": 1, "sheet_every": 0, **run},
         "optim": {"lr": RATE, "warmup": 2, "ema": 0.9},
         "data": {"scenes": SCENES, "context_views": CONTEXT, "target_views": TARGETS, "rooms": rooms, **(data or {})},
         "model": {"name": "replaced"},

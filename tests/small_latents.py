@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from scenetok_core.checkpoints import build_networks, save_checkpoint
+from scenetok_core.checkpoints import build_networks, load_networks, save_checkpoint
 from scenetok_core.configs import Dit3dConfig, PointsConfig, RaeConfig, SamplingConfig
 from scenetok_core.latent_generation import LatentGenerator
 from scenetok_core.rae import Rae
@@ -28,19 +28,23 @@ def dit3d_config(**changes):
     return Dit3dConfig(**{**fields, **widths, "cond_views": COND_VIEWS, "sampling": sampling, **changes})
 
 
-def _saved(path: Path, config, metadata=None):
+def state(config, seed=0):
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         networks = build_networks(config)
         for parameter in networks.parameters():  # so that nothing starts silent
             if parameter.ndim == 1:
                 torch.nn.init.normal_(parameter, 1.0 if parameter.detach().mean() == 1 else 0.0, 0.1)
-    save_checkpoint(path, networks.state_dict(), config, metadata)
+    return networks.state_dict()
+
+
+def _saved(path: Path, config, metadata=None, seed=0):
+    save_checkpoint(path, state(config, seed), config, metadata)
     return path
 
 
-def rae_checkpoint(folder: Path, file="small-rae.safetensors", **changes) -> Path:
-    return _saved(folder / file, rae_config(**changes))
+def rae_checkpoint(folder: Path, file="small-rae.safetensors", seed=0, **changes) -> Path:
+    return _saved(folder / file, rae_config(**changes), seed=seed)
 
 
 def dit3d_checkpoint(folder: Path, file="small-dit3d.safetensors", metadata=None, **changes) -> Path:
@@ -53,3 +57,9 @@ def rae(folder: Path, **changes) -> Rae:
 
 def dit3d(folder: Path, **changes) -> LatentGenerator:
     return LatentGenerator.load(dit3d_checkpoint(folder, **changes))
+
+
+def random_rae(dtype=torch.float32, image_encoder=None, **changes) -> Rae:
+    """A 3DRAE that comes from no file, with a 2-D encoder that belongs to a test."""
+    chosen = rae_config(**{"encoder": None if image_encoder is None else "dinov2", **changes})
+    return Rae(chosen, load_networks(state(chosen), chosen, dtype), image_encoder, "random")

@@ -15,7 +15,7 @@ from training import evaluate as evaluate_module
 from training.baselines import METRE, reproject, warp
 from training.cases import fingerprint
 from training.data.loader import HELD_OUT_SEEDS
-from training.depth_evaluation import DepthEvaluation
+from training.depth_evaluation import DepthEvaluation, HeadDepth
 from training.evaluate import main
 from training.evaluation import Settings, evaluate
 from training.extras import LeftOut
@@ -381,7 +381,7 @@ class Seer:
 )
 def test_depth_is_scored_in_units_of_the_truth(evaluation, scenes, benchmark, units, distort, error):
     case = benchmark.case(scenes[0])
-    measured = DepthEvaluation(Seer(evaluation.model, case, units, distort))  # type: ignore[arg-type]
+    measured = DepthEvaluation(HeadDepth(Seer(evaluation.model, case, units, distort)))  # type: ignore[arg-type]
     tokens = evaluation.model.encode(case.inputs)
     rows = measured.add(tokens, case)
     measured.add_path(tokens, case, case.path())

@@ -13,7 +13,7 @@ from tests import small
 from tests.captures import HEIGHT, NAMES, WIDTH, write_camera_folder
 from training.data.depths import DepthDataConfig, DepthFolder
 from training.data.videos import open_captures
-from training.depth_evaluation import DepthEvaluation
+from training.depth_evaluation import DepthEvaluation, HeadDepth
 from training.evaluate import main
 from training.extras import LeftOut
 from training.indexed import IndexBenchmark, IndexEntry
@@ -68,7 +68,7 @@ def test_pixels_of_unknown_depth_do_not_count(data, tmp_path):
     (case,) = open_benchmark(data, index=index).cases()
     assert case.path is not None
     model = SceneTok.load(small.checkpoint(tmp_path))
-    measured = DepthEvaluation(Seer(model, case))  # type: ignore[arg-type]
+    measured = DepthEvaluation(HeadDepth(Seer(model, case)))  # type: ignore[arg-type]
     tokens = model.encode(case.inputs)
     rows = measured.add(tokens, case)
     measured.add_path(tokens, case, case.path())

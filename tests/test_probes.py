@@ -140,7 +140,8 @@ def test_a_generator_that_draws_one_scene_alone_has_no_spread(model, benchmark, 
     same = model.encode(cases[0].inputs)
     monkeypatch.setattr(generator, "generate", lambda *given, **options: same)
     evaluation = Evaluation(model, benchmark, FEW, generator)
-    evaluation._vary(generator, cases[0].inputs[[0]], cases[0])
+    assert evaluation.drawn is not None
+    evaluation.drawn.vary(same, cases[0].inputs[[0]], cases[0])
     assert evaluation.scores.mean("generated_spread") == 0
 
 

@@ -39,6 +39,8 @@ def test_finer_jpeg_takes_more_bytes_and_renders_better(measured):
 
 def test_a_sweep_counts_the_bytes_of_its_share():
     assert token_points(FIGURES) == [Point("m 25 %", 2.0, 18.0), Point("m 100 %", 8.0, 20.0)]
+    whole = {"model": "3drae", "tokens_kib": 24.0, "posterior_mean_psnr": 19.0}
+    assert token_points(whole) == [Point("3drae", 24.0, 19.0)], "no token can be left out"
     with pytest.raises(ValueError, match="without tokens_"):
         token_points({"model": "m"})
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from scenetok_core.baselines import thumbnail
 from scenetok_core.types import Cameras, Views
+from training.measures.pose_search import OffsetSearch
 
 _FINGERPRINT_SIDE = 4
 
@@ -32,6 +33,21 @@ class Case:
     depth: Callable[[Cameras], Tensor] | None = None
     path: Callable[[], Views] | None = None  # true pictures along a smooth path
     elsewhere: Callable[[], Views | None] | None = None  # true pictures along another scene's path; None: none is free
+    _searches: dict[bytes, OffsetSearch] = field(default_factory=dict, repr=False)
+
+    def offsets(self, cameras: Cameras) -> OffsetSearch:
+        """The truth around the first of some cameras, drawn once however many models are measured.
+
+        Raises:
+            ValueError: no world is known.
+        """
+        if self.world is None:
+            raise ValueError(f"the world of {self.name} is not known, so no pose can be searched in it")
+        first = cameras[[0]]
+        key = first.c2w.numpy().tobytes()
+        if key not in self._searches:
+            self._searches[key] = OffsetSearch.around(first, self.world)
+        return self._searches[key]
 
 
 class Benchmark(Protocol):

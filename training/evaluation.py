@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -12,29 +12,34 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from scenetok_core.baselines import nearest_view, thumbnail
+from scenetok_core.baselines import nearest_view
 from scenetok_core.camera import check_scale
+from scenetok_core.configs import SceneTokConfig
 from scenetok_core.depth import DepthHead
-from scenetok_core.generation import SceneGenerator
 from scenetok_core.metrics import psnr
 from scenetok_core.pipeline import SceneTok
+from scenetok_core.rae import Rae
 from scenetok_core.sheets import evenly_spread
 from scenetok_core.subsets import keep_tokens, random_tokens
 from scenetok_core.types import Cameras, SceneTokens, Views
 from scenetok_core.uncertainty import render_uncertainty
 from training.cases import Benchmark, Case, Fingerprint
-from training.depth_evaluation import DepthEvaluation
+from training.depth_evaluation import DepthEvaluation, HeadDepth, PointDepth
+from training.drawn import DrawnScenes, Generator
 from training.extras import Extras, LeftOut, auc_figures
+from training.many_views import ManyViews
 from training.measures.calibration import Calibration, calibration, prediction_error_factor, rank_correlation
 from training.measures.flicker import flicker, second_difference
-from training.measures.pose_search import OffsetSearch
 from training.memory import peak_memory_mib
-from training.scores import GENERATED, OURS, Figures, Scores, summarise
+from training.scores import GENERATED, OURS, Figures, Scores, means, summarise
 
 _SCALES = (0.01, 100.0)
 _NARROW_DEGREES = 8.0  # of the pose error; the AUC takes all offsets
 _BYTES_PER_NUMBER = 2  # of stored tokens
 
+_ORDERED = "its tokens are learnt and ordered: none can be left out or exchanged"
+
+Model = SceneTok | Rae
 T = TypeVar("T")
 
 
@@ -54,6 +59,10 @@ class Settings:
     elsewhere_cases: int = 16  # that are rendered along another scene's path
     sheet_cases: int = 6
     generator_views: int = 1  # first inputs that a scene generator is given
+    other_generator_views: tuple[int, ...] = (0, 3)  # other numbers of them, for generators that take them ...
+    other_generator_cases: int = 16  # ... of which this is measured
+    many_views: tuple[int, ...] = (8, 16, 32, 64)  # inputs along the walk ...
+    many_views_cases: int = 16  # ... of which this is measured
     scene_scale: str | float = "auto"  # of encoded and of drawn scenes, as for `SceneTok.encode`
 
     def __post_init__(self) -> None:
@@ -64,31 +73,58 @@ class Settings:
 class Evaluation:
     """A model under measurement: scores, timings and checks over the cases seen so far."""
 
-    model: SceneTok
+    model: Model
     benchmark: Benchmark
     settings: Settings = field(default_factory=Settings)
-    generator: SceneGenerator | None = None  # draws scenes that the model renders
-    depth_head: DepthHead | None = None
+    generator: Generator | None = None  # draws scenes that the model renders
+    depth_head: DepthHead | None = None  # a 3DRAE has point maps of its own
     scores: Scores = field(default_factory=Scores)
     seconds: dict[str, list[float]] = field(default_factory=dict)
     differences: dict[str, float] = field(default_factory=dict)
     rows: list[tuple[str, Tensor]] = field(default_factory=list)  # of the contact sheet
     spreads: list[tuple[Tensor, Tensor]] = field(default_factory=list)  # predicted and found errors of pixels
+    baselines: set[str] = field(default_factory=set)  # names of methods that know no model
     cases: int = 0
     targets: int = 0
     left_out: LeftOut = field(default_factory=LeftOut)
     _fingerprint: Fingerprint = field(default_factory=Fingerprint)
 
     def __post_init__(self) -> None:
-        self.depth = self.depth_head and DepthEvaluation(self.depth_head)
+        settings, model = self.settings, self.model
+        self.samples = isinstance(model, SceneTok)
+        self.methods = dict(zip(OURS, (1, None), strict=True)) if self.samples else {OURS[0]: 1}
+        self.drawn = None
+        if self.generator is not None:
+            self.drawn = DrawnScenes(
+                self.generator, model, self._render, settings.scene_scale, settings.generator_views,
+                settings.other_generator_views, settings.spread_samples, settings.spread_targets, self.scores,
+                rows=self.rows,
+            )  # fmt: skip
+        counts = tuple(count for count in settings.many_views if count <= model.config.context_views)
+        self.many = ManyViews(self._encode, self._render, counts, self.scores)
+        self.depth = self._depth_source()
+        self._note_left_out()
+        drawn = () if self.generator is None else (GENERATED,)
+        self._extras = Extras((*self.methods, *drawn), model.config.image_size, model.device, self.left_out)
+
+    def _depth_source(self) -> DepthEvaluation | None:
+        if isinstance(self.model, Rae):
+            return None if self.model.config.points is None else DepthEvaluation(PointDepth(self.model))
+        return None if self.depth_head is None else DepthEvaluation(HeadDepth(self.depth_head))
+
+    def _note_left_out(self) -> None:
         if self.depth is None:
-            self.left_out["depth"] = "needs a depth head for this model"
+            missing = "needs a depth head for this model" if self.samples else "was trained without point maps"
+            self.left_out["depth"] = missing
         if self.generator is None:
             self.left_out["gFID"] = "needs a scene generator: --generator FILE"
         if self.settings.scene_scale != "auto":
             self.left_out["scale_F_max_difference"] = "needs --scene-scale auto: other scales keep the capture's unit"
-        methods = OURS if self.generator is None else (*OURS, GENERATED)
-        self._extras = Extras(methods, self.model.config.image_size, self.model.device, self.left_out)
+        if not self.samples:
+            self.left_out["samples, their spread, uncertainty"] = "a 3DRAE renders in one pass and draws nothing"
+            self.left_out["token sweep, permutation"] = _ORDERED
+        if len(self.many.counts) < 2:
+            self.left_out["inputs_N_psnr"] = f"the model takes {self.model.config.context_views} views at most"
 
     def measure(self, case: Case) -> None:
         """Encode and render one case, score it beside the baselines."""
@@ -98,23 +134,31 @@ class Evaluation:
         tokens, took = _timed(lambda: self._encode(case.inputs))
         self.seconds.setdefault("encode", []).append(took)
         ours = {}
-        for method, steps in zip(OURS, (1, None), strict=True):
+        for method, steps in self.methods.items():
             ours[method], took = _timed(lambda steps=steps: self._render(tokens, case, steps))
             self.seconds.setdefault(method, []).append(took / len(truth))
-        if self.generator is not None:
-            ours[GENERATED] = self._generate(self.generator, case)
+        if self.drawn is not None:
+            ours |= self.drawn.measure(
+                case,
+                others=index < settings.other_generator_cases,
+                vary=index < settings.spread_cases,
+                show=index < settings.sheet_cases,
+            )
         for method, pictures in ours.items():
             self.scores.add_pictures(method, pictures, truth)
         baselines = self.scores.add_baselines(case)
-        swept = self._sweep(tokens, case, ours["posterior_mean"])
+        self.baselines |= set(baselines)
+        swept = self._sweep(tokens, case, ours["posterior_mean"]) if self.samples else None
         self._follow(case, {**baselines, **ours})
         self._extras.add(self.scores, case, ours, baselines)
         depth_rows = self._measure_depth(tokens, case, index)
         if index < settings.sheet_cases:
             shown = {name: baselines[name] for name in ("nearest", "warp") if name in baselines}
             self._show(case, {**ours, **shown})
-            shares = " ".join(f"{share:.0%}" for share in settings.sweep)
-            self.rows += [(f"mean from\n{shares}", swept), *depth_rows]
+            if swept is not None:
+                shares = " ".join(f"{share:.0%}" for share in settings.sweep)
+                self.rows.append((f"mean from\n{shares}", swept))
+            self.rows += depth_rows
         self._examine(index, tokens, case, ours["posterior_mean"])
 
     def _examine(self, index: int, tokens: SceneTokens, case: Case, mean: Tensor) -> None:
@@ -122,53 +166,22 @@ class Evaluation:
         settings = self.settings
         if index < settings.invariance_cases:
             self._check_invariances(tokens, case, mean)
-        if index < settings.spread_cases:
+        if index < settings.spread_cases and self.samples:
             self._calibrate(tokens, case)
         if index < settings.path_cases and case.path is not None:
             self._flicker(tokens, case, case.path())
         if index < settings.elsewhere_cases and case.elsewhere is not None:
             self._render_elsewhere(tokens, case, case.elsewhere())
+        if index < settings.many_views_cases and case.world is not None and len(self.many.counts) > 1:
+            self.many.add(case)
 
     def _encode(self, inputs: Views) -> SceneTokens:
         return self.model.encode(inputs, scale=self.settings.scene_scale)
-
-    def _draw(self, generator: SceneGenerator, views: Views, case: Case, seed: int) -> SceneTokens:
-        """A scene for the path of the targets."""
-        noise, scale = torch.Generator().manual_seed(seed), self.settings.scene_scale
-        return generator.generate(views, case.targets.cameras, self.model, scale=scale, generator=noise)
 
     def _render(self, tokens: SceneTokens, case: Case, steps: int | None = 1, cameras: Cameras | None = None) -> Tensor:
         noise = torch.Generator().manual_seed(case.seed)
         cameras = case.targets.cameras if cameras is None else cameras
         return self.model.render(tokens, cameras, steps=steps, generator=noise)
-
-    def _generate(self, generator: SceneGenerator, case: Case) -> Tensor:
-        """Targets of a scene drawn from the first inputs; how it shows these is scored beside their own thumbnail."""
-        views = case.inputs[list(range(min(self.settings.generator_views, len(case.inputs))))]
-        tokens, took = _timed(lambda: self._draw(generator, views, case, case.seed))
-        self.seconds.setdefault(GENERATED, []).append(took)
-        again, small = self._render(tokens, case, None, views.cameras), thumbnail(views.rgb, 8)
-        self.scores.add("conditioning_psnr", psnr(again, views.rgb))
-        self.scores.add("conditioning_thumbnail_8_psnr", psnr(small, views.rgb))
-        if self.cases <= self.settings.sheet_cases:
-            self.rows.append((f"given, 8x8, drawn\n{case.name}", torch.cat([views.rgb, small, again])))
-        if self.cases <= self.settings.spread_cases:
-            self._vary(generator, views, case)
-        return self._render(tokens, case, None)
-
-    def _vary(self, generator: SceneGenerator, views: Views, case: Case) -> None:
-        """Spread of several drawn scenes, each rendered as posterior mean from the same noise."""
-        chosen = evenly_spread(torch.arange(len(case.targets)), self.settings.spread_targets).tolist()
-        cameras, pictures = case.targets.cameras[chosen], []
-        for index in range(self.settings.spread_samples):
-            tokens = self._draw(generator, views, case, case.seed + index)
-            pictures.append(self._render(tokens, case, cameras=cameras))
-        spread = torch.stack(pictures).var(0).mean(1).sqrt()
-        self.scores.add("generated_spread", spread.flatten())
-        if case.seen_by is not None:
-            seen = case.seen_by(len(views))[chosen]
-            self.scores.add("generated_spread_seen", spread[seen])
-            self.scores.add("generated_spread_unseen", spread[~seen])
 
     def _sweep(self, tokens: SceneTokens, case: Case, complete: Tensor) -> Tensor:
         """Score posterior means from some of the tokens; returns those of the first target, [shares, 3, H, W]."""
@@ -186,7 +199,7 @@ class Evaluation:
         """
         if case.world is None:
             return
-        search = OffsetSearch.around(case.targets.cameras[[0]], case.world)
+        search = case.offsets(case.targets.cameras)
         for method, made in pictures.items():
             wide, narrow = search.match(made[0]), search.match(made[0], within_degrees=_NARROW_DEGREES)
             self.scores.add(f"{method}_pose_error", torch.tensor([narrow.degrees]))
@@ -194,8 +207,9 @@ class Evaluation:
             self.scores.add(f"{method}_pose_moved", torch.tensor([wide.units]))
 
     def _check_invariances(self, tokens: SceneTokens, case: Case, expected: Tensor) -> None:
-        order = torch.randperm(len(tokens.tokens), generator=torch.Generator().manual_seed(case.seed))
-        self._note("permutation", self._render(tokens.replace(tokens=tokens.tokens[order]), case) - expected)
+        if self.samples:
+            order = torch.randperm(len(tokens.tokens), generator=torch.Generator().manual_seed(case.seed))
+            self._note("permutation", self._render(tokens.replace(tokens=tokens.tokens[order]), case) - expected)
         for factor in _SCALES if self.settings.scene_scale == "auto" else ():
             inputs, targets = (_scaled(cameras, factor) for cameras in (case.inputs.cameras, case.targets.cameras))
             scaled = self._encode(Views(case.inputs.rgb, inputs))
@@ -206,6 +220,7 @@ class Evaluation:
 
     def _calibrate(self, tokens: SceneTokens, case: Case) -> None:
         """Spread of samples and error of their mean, pixel by pixel."""
+        assert isinstance(self.model, SceneTok), "others draw no samples"
         samples = self.settings.spread_samples
         chosen = evenly_spread(torch.arange(len(case.targets)), self.settings.spread_targets)
         truth = case.targets[chosen]
@@ -225,7 +240,7 @@ class Evaluation:
 
     def _flicker(self, tokens: SceneTokens, case: Case, path: Views) -> None:
         self.scores.add("truth_second_difference", torch.tensor([second_difference(path.rgb)]))
-        for method, steps in zip(OURS, (1, None), strict=True):
+        for method, steps in self.methods.items():
             frames = self._render(tokens, case, steps, path.cameras)
             self.scores.add(f"{method}_flicker", torch.tensor([flicker(frames, path.rgb)]))
         if self.depth is not None:
@@ -243,14 +258,11 @@ class Evaluation:
         """Another scene's path in this one, beside the nearest inputs, which do not follow it."""
         if path is None or case.world is None:
             return
-        pictures = {
-            method: self._render(tokens, case, steps, path.cameras)
-            for method, steps in zip(OURS, (1, None), strict=True)
-        }
+        pictures = {method: self._render(tokens, case, steps, path.cameras) for method, steps in self.methods.items()}
         pictures["nearest"] = nearest_view(case.inputs, path.cameras, case.radian_length)
         for method, made in pictures.items():
             self.scores.add(f"{method}_elsewhere_psnr", psnr(made, path.rgb))
-        search = OffsetSearch.around(path.cameras[[0]], case.world)
+        search = case.offsets(path.cameras)
         for method, made in pictures.items():
             found = search.match(made[0], within_degrees=_NARROW_DEGREES)
             self.scores.add(f"{method}_elsewhere_pose_error_degrees", torch.tensor([found.degrees]))
@@ -273,7 +285,8 @@ class Evaluation:
     def figures(self) -> Figures:
         """Everything measured, as one flat table; complete `left_out` at the same time."""
         config, scores = self.model.config, self.scores
-        tokens = config.compressor.tokens * config.compressor.token_dim
+        shape = config.compressor if isinstance(config, SceneTokConfig) else config
+        tokens = shape.tokens * shape.token_dim
         peak = peak_memory_mib(self.model.device)
         return {
             "protocol": self.benchmark.name,
@@ -293,15 +306,23 @@ class Evaluation:
             **self._flicker_figures(),
             **self._elsewhere_figures(),
             **(self.depth.figures(self.left_out) if self.depth else {}),
-            **self._generator_figures(),
+            **(self.drawn.figures() if self.drawn else {}),
+            **self.many.figures(),
             "seconds_per_encode": statistics.median(self.seconds["encode"]),
-            **{f"seconds_per_frame_{method}": statistics.median(self.seconds[method]) for method in OURS},
+            **{f"seconds_per_frame_{method}": statistics.median(self.seconds[method]) for method in self.methods},
             **({} if peak is None else {"peak_memory_mib": peak}),
-            "sample_steps": config.sampling.steps,
+            **({"sample_steps": config.sampling.steps} if isinstance(config, SceneTokConfig) else {}),
             "parameters": sum(parameter.numel() for parameter in self.model.networks.parameters()),
             "tokens_kib": tokens * _BYTES_PER_NUMBER / 1024,
             "left_out": "; ".join(f"{measure} ({reason})" for measure, reason in self.left_out.items()),
         }
+
+    def own_figures(self) -> Figures:
+        """`figures` without those that do not depend on the model."""
+        names = {"protocol", "protocol_fingerprint", "scene_scale", "scenes", "targets", "left_out", "peak_memory_mib"}
+        names |= set(self.benchmark.figures())
+        shared = tuple(f"{method}_" for method in (*self.baselines, "truth"))
+        return {k: v for k, v in self.figures().items() if k not in names and not k.startswith(shared)}
 
     def _pose_figures(self) -> Figures:
         figures: Figures = {}
@@ -329,7 +350,7 @@ class Evaluation:
     def _uncertainty_figures(self) -> Figures:
         if (bins := self.calibration) is None:
             return {}
-        figures = _means(self.scores, ("spread_seen", "spread_unseen"))
+        figures = means(self.scores, ("spread_seen", "spread_unseen"))
         figures["uncertainty_binned_error"] = bins.binned_error
         correlation = self.left_out.attempt(
             "rank correlation of uncertainty", lambda: rank_correlation(*self._pixels())
@@ -338,51 +359,39 @@ class Evaluation:
             figures["uncertainty_rank_correlation"] = correlation
         return figures
 
-    def _generator_figures(self) -> Figures:
-        if self.generator is None:
-            return {}
-        return {
-            "generator": self.generator.config.name,
-            "generator_hash": self.generator.hash,
-            "generator_views": self.settings.generator_views,
-            "generator_steps": self.generator.config.sampling.steps,
-            **_means(self.scores, ("conditioning_psnr", "conditioning_thumbnail_8_psnr")),
-            **_means(self.scores, ("generated_spread", "generated_spread_seen", "generated_spread_unseen")),
-            "seconds_per_generated_scene": statistics.median(self.seconds[GENERATED]),
-        }
-
     def _elsewhere_figures(self) -> Figures:
         measures = ("elsewhere_psnr", "elsewhere_pose_error_degrees")
-        figures = _means(self.scores, (f"{method}_{name}" for name in measures for method in (*OURS, "nearest")))
+        figures = means(self.scores, (f"{method}_{name}" for name in measures for method in (*OURS, "nearest")))
         if not figures:
             self.left_out["another scene's path"] = "needs at least two rooms, and places on it that are free"
         return figures
 
     def _flicker_figures(self) -> Figures:
-        figures = _means(self.scores, ("truth_second_difference", *(f"{method}_flicker" for method in OURS)))
+        figures = means(self.scores, ("truth_second_difference", *(f"{method}_flicker" for method in OURS)))
         if not figures:
             self.left_out["flicker"] = "needs targets that are consecutive frames, at least three"
         return figures
 
 
 def evaluate(
-    model: SceneTok,
+    model: Model,
     benchmark: Benchmark,
     settings: Settings | None = None,
-    generator: SceneGenerator | None = None,
+    generator: Generator | None = None,
     depth_head: DepthHead | None = None,
     progress: bool = False,
 ) -> Evaluation:
     """Measure a model, the scenes that a generator draws for it and a head's depth, on all cases of a benchmark."""
     evaluation = Evaluation(model, benchmark, settings or Settings(), generator, depth_head)
-    for case in tqdm(benchmark.cases(), desc="evaluate", unit="scene", total=len(benchmark), disable=not progress):
-        evaluation.measure(case)
+    measure_all([evaluation], benchmark, progress)
     return evaluation
 
 
-def _means(scores: Scores, names: Iterable[str]) -> Figures:
-    """Means of the values that were measured."""
-    return {name: scores.mean(name) for name in names if any(len(values) for values in scores.values.get(name, []))}
+def measure_all(evaluations: Sequence[Evaluation], benchmark: Benchmark, progress: bool = False) -> None:
+    """Measure several models on all cases of a benchmark, each of which is made once."""
+    for case in tqdm(benchmark.cases(), desc="evaluate", unit="scene", total=len(benchmark), disable=not progress):
+        for evaluation in evaluations:
+            evaluation.measure(case)
 
 
 def _subset(tokens: SceneTokens, share: float, seed: int) -> SceneTokens:

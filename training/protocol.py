@@ -6,6 +6,7 @@ some input, so that the inputs determine the answer.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ class Protocol:
     name: str
     first_seed: int = 500_000  # scene i is drawn from the i-th usable seed from here on
     scenes: int = 64
+    inputs: int = 8  # most input views of each scene; fewer for models that take fewer
     targets: int = 4  # target cameras of each scene
     supersample: int = 2
     far_m: float = 0.5  # a target is at least this far from every input camera ...
@@ -240,8 +242,8 @@ class RoomsBenchmark:
             seen_by=lambda views: reprojection.visible(tolerance, views),
             world=world,
             depth=lambda cameras: seen(cameras)[1],
-            path=path,
-            elsewhere=None if walk is None else elsewhere,
+            path=functools.cache(path),
+            elsewhere=None if walk is None else functools.cache(elsewhere),
         )
 
     def figures(self) -> dict[str, Any]:

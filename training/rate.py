@@ -84,14 +84,20 @@ def jpeg_points(
 def token_points(figures: Mapping[str, Any]) -> list[Point]:
     """The token sweep of a model: the posterior mean from a share of its tokens, fewest first.
 
+    A 3DRAE has one point, that of all tokens.
+
     Args:
         figures: what `evaluate.py --json` wrote.
 
     Raises:
-        ValueError: figures without a sweep.
+        ValueError: neither a sweep nor a posterior mean.
     """
     start, end = "tokens_", "_percent_psnr"
-    shares = sorted(int(name[len(start) : -len(end)]) for name in figures if name.endswith(end))
+    shares = sorted(
+        int(name[len(start) : -len(end)]) for name in figures if name.startswith(start) and name.endswith(end)
+    )
+    if not shares and "posterior_mean_psnr" in figures:
+        return [Point(str(figures["model"]), figures["tokens_kib"], figures["posterior_mean_psnr"])]
     if not shares:
         raise ValueError("figures without tokens_..._percent_psnr; take a file that training/evaluate.py --json wrote")
     return [

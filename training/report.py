@@ -28,8 +28,9 @@ _WHERE_MEASURED = {
 
 _DEPTH = {
     "AbsRel": ("depth_abs_rel", ".3f"),
-    "AbsRel, median scaled": ("depth_abs_rel_scaled", ".3f"),
     "delta < 1.25": ("depth_delta", ".3f"),
+    "scaled AbsRel": ("depth_abs_rel_scaled", ".3f"),
+    "scaled delta": ("depth_delta_scaled", ".3f"),
     "flicker": ("depth_flicker", ".4f"),
 }
 

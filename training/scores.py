@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,6 +60,11 @@ class Scores:
             self.add(f"side_{side}", psnr(thumbnail(truth, side), truth))
         self.add("truth_gradients", gradient_energy(truth))
         return pictures
+
+
+def means(scores: Scores, names: Iterable[str]) -> Figures:
+    """Means of the values that were measured."""
+    return {name: scores.mean(name) for name in names if any(len(values) for values in scores.values.get(name, []))}
 
 
 def thumbnail_sides(image_size: int) -> range:
