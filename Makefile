@@ -36,7 +36,7 @@ else
 	$(PIP) install --no-warn-conflicts -r $(ENGINE)/requirements.txt
 	cp $(ENGINE)/_torchvision_beside_cpu_torch.* "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 endif
-	$(PIP) install --no-warn-conflicts -e ".[train,eval,geometry,dev]"
+	$(PIP) install --no-warn-conflicts -e ".[train,eval,perceptual,geometry,dev]"
 	touch $@
 
 $(FRONTEND): $(STAMP) Makefile

@@ -245,7 +245,7 @@ def test_files_that_are_no_fitting_head_are_refused(folder, model):
     save_checkpoint(folder / "less.safetensors", tensors, small.depth_config(), {"scene_model_hash": model.hash})
     with pytest.raises(ValueError, match=r"'small-depth' does not fit the decoder of 'small': 1 missing"):
         DepthHead.load(folder / "less.safetensors", model)
-    with pytest.raises(ValueError, match="which was never released in another form"):
+    with pytest.raises(ValueError, match="is of the family 'depth', which was never released in another form"):
         convert_checkpoint(folder / "head.safetensors", folder / "out.safetensors")
 
 
