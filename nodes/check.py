@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..scenetok_core import SceneTok
+from ..scenetok_core import SceneModel
 from ..scenetok_core.camera_check import READINGS, check_cameras
 from ..scenetok_core.sheets import to_tensor
 from .sockets import (
@@ -75,7 +75,7 @@ class LeaveOneOut(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model: SceneTok, images: Tensor, cameras: object, rounds: int, alternatives: bool, scene_scale: float
+        cls, model: SceneModel, images: Tensor, cameras: object, rounds: int, alternatives: bool, scene_scale: float
     ) -> io.NodeOutput:
         """Encode and render on the compute device; cancellable between renderings."""
         result = check_cameras(

@@ -7,9 +7,10 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..scenetok_core import DepthHead, SceneTok
+from ..scenetok_core import SceneModel
 from ..scenetok_core.depth import colour_depth, grey_depth
-from ..scenetok_core.geometry import measure_depth, to_da3
+from ..scenetok_core.geometry import DepthSource, measure_depth, to_da3
+from ..scenetok_core.point_depth import PointDepth
 from . import folders
 from .devices import load_managed_head
 from .sockets import (
@@ -29,11 +30,12 @@ from .sockets import (
     steps_input,
 )
 
+_OWN_POINTS = "the model's own point maps"
 _ALWAYS_AGAIN = float("nan")  # for linked inputs: unequal to itself, so no earlier result counts
 
 
 class LoadDepthHead(io.ComfyNode):
-    """Checkpoint file -> depth head of a loaded model."""
+    """Checkpoint file, or nothing more than the model -> what measures depth in its scenes."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -43,14 +45,14 @@ class LoadDepthHead(io.ComfyNode):
             display_name="Load Depth Head",
             category="SceneTok/loaders",
             description="Loads a depth head: a small addition to a SceneTok model that renders depth from its tokens. "
-            "A head belongs to the weights it was trained on.",
+            "A head belongs to the weights it was trained on. A 3DRAE with point maps needs none.",
             inputs=[
-                ModelSocket.Input("model", tooltip="From Load SceneTok: the model that the head was trained on."),
+                ModelSocket.Input("model", tooltip="From Load SceneTok: the model that made the tokens."),
                 io.Combo.Input(
                     "depth_head",
-                    options=folders.depth_head_names(),
-                    tooltip="Depth head (.safetensors) from models/scenetok, or one that comes with the pack. Other "
-                    "models are not listed.",
+                    options=[*folders.depth_head_names(), _OWN_POINTS],
+                    tooltip="For a SceneTok its depth head (.safetensors), from models/scenetok or one that comes with "
+                    f"the pack; for a 3DRAE: {_OWN_POINTS}.",
                 ),
             ],
             outputs=[DepthHeadSocket.Output(display_name="depth_head", tooltip="The head, for Depth Head.")],
@@ -60,16 +62,20 @@ class LoadDepthHead(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, depth_head: str | None = None) -> bool | str:
         """Refuse files that are not there before anything runs."""
-        return fault(folders.model_path, depth_head)
+        return True if depth_head == _OWN_POINTS else fault(folders.model_path, depth_head)
 
     @classmethod
     def fingerprint_inputs(cls, depth_head: str | None, **others: Any) -> str | float:
         """Load again when the file changes."""
+        if depth_head == _OWN_POINTS:
+            return _OWN_POINTS
         return _ALWAYS_AGAIN if depth_head is None else folders.fingerprint([folders.model_path(depth_head)])
 
     @classmethod
-    def execute(cls, model: SceneTok, depth_head: str) -> io.NodeOutput:
-        """Read the head into main memory."""
+    def execute(cls, model: SceneModel, depth_head: str) -> io.NodeOutput:
+        """Read the head into main memory, or take the model's own point maps."""
+        if depth_head == _OWN_POINTS:
+            return io.NodeOutput(PointDepth.of(model))
         return io.NodeOutput(load_managed_head(folders.model_path(depth_head), model))
 
 
@@ -101,7 +107,8 @@ class MeasureDepth(io.ComfyNode):
                     max=64,
                     tooltip="Renderings for the confidence (1 to 64).\n- 1: one rendering, confidence is 1 everywhere"
                     "\n- more: depth is their mean, and confidence falls from 1 where they agree to 0 where their "
-                    "standard deviation is 20 % of the depth",
+                    "standard deviation is 20 % of the depth\nPoint maps are measured once, with a confidence they "
+                    "have learnt.",
                 ),
                 io.Float.Input(
                     "min_confidence",
@@ -128,9 +135,13 @@ class MeasureDepth(io.ComfyNode):
                 io.Image.Output(display_name="depth_coloured", tooltip="The same from dark blue to pale yellow."),
                 io.Mask.Output(
                     display_name="mask",
-                    tooltip="1 where depth is valid: within the range that the head can show, and confident; else 0.",
+                    tooltip="1 where depth is valid: within the range that the head can show, or in front of the "
+                    "camera, and confident; else 0.",
                 ),
-                io.Mask.Output(display_name="confidence", tooltip="Confidence, 0 to 1, as `samples` says."),
+                io.Mask.Output(
+                    display_name="confidence",
+                    tooltip="Confidence, 0 to 1, as `samples` says. Of point maps: 1 - 1 / c of the learnt c.",
+                ),
                 GeometrySocket.Output(
                     display_name="geometry",
                     tooltip="Depth in units of the cameras with colours and cameras, for Point Cloud and the core "
@@ -143,7 +154,7 @@ class MeasureDepth(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        depth_head: DepthHead,
+        depth_head: DepthSource,
         tokens: object,
         cameras: object,
         steps: int,

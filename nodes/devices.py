@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -13,8 +14,7 @@ from comfy.ldm.modules.attention import optimized_attention
 from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
-from ..scenetok_core import DepthHead, SceneTok
-from ..scenetok_core.generation import SceneGenerator
+from ..scenetok_core import DepthHead, LatentGenerator, Rae, SceneGenerator, SceneModel, SceneTok
 from ..scenetok_core.nn.attention import Attend, attend, use_attention
 from ..scenetok_core.nn.blocks import compile_blocks
 from ..scenetok_core.placement import Exhaustion, free_memory, stay
@@ -23,23 +23,23 @@ from .folders import weight_folders
 DTYPES = {"auto": None, "bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _log = logging.getLogger("SceneTok")
 
-P = TypeVar("P", SceneTok, SceneGenerator)
+P = TypeVar("P", bound=SceneTok | Rae | SceneGenerator | LatentGenerator)
 
 
-def load_managed(kind: type[P], path: Path, dtype: str, compiled: bool) -> P:
+def load_managed(open_file: Callable[..., P], path: Path, dtype: str, compiled: bool) -> P:
     """Load a checkpoint in main memory; its networks move to the compute device when a stage needs them.
 
     Args:
-        kind: of pipeline.
+        open_file: `open_model` or `open_generator`.
         path: of the checkpoint.
         dtype: a key of `DTYPES`.
         compiled: let torch.compile join the operations of a block.
 
     Raises:
-        ValueError: an unknown dtype, a file that is no usable checkpoint of this kind, or missing autoencoder weights.
+        ValueError: an unknown dtype, a file that is no usable checkpoint of this kind, or missing weights of a part.
     """
     device, offload = management.get_torch_device(), management.unet_offload_device()
-    pipeline = kind.load(path, device="cpu", dtype=_choose_dtype(dtype, device), folders=weight_folders())
+    pipeline = open_file(path, device="cpu", dtype=_choose_dtype(dtype, device), folders=weight_folders())
     use_attention(pipeline.networks, _attention(device))
     if compiled:
         compile_blocks(pipeline.networks)
@@ -70,12 +70,12 @@ def managed(pipeline: P, device: torch.device, offload: torch.device) -> P:
         management.soft_empty_cache()
 
     placed = replace(pipeline, place=place)
-    if not isinstance(placed, SceneTok):
-        return placed
-    return replace(placed, room=room, exhaustion=Exhaustion((management.OOM_EXCEPTION,), relieve))
+    if isinstance(placed, (SceneTok, Rae)):
+        placed = replace(placed, exhaustion=Exhaustion((management.OOM_EXCEPTION,), relieve))
+    return replace(placed, room=room) if isinstance(placed, SceneTok) else placed
 
 
-def load_managed_head(path: Path, model: SceneTok) -> DepthHead:
+def load_managed_head(path: Path, model: SceneModel) -> DepthHead:
     """Load a depth head for a model of `load_managed`; its decoder is managed like the model's networks.
 
     Raises:
@@ -83,12 +83,12 @@ def load_managed_head(path: Path, model: SceneTok) -> DepthHead:
     """
     device, offload = management.get_torch_device(), management.unet_offload_device()
     head = DepthHead.load(path, model)
-    network = head.model.networks.denoiser.to(offload)
+    network, elsewhere = head.model.networks.denoiser.to(offload), head.model.place
     patcher = ModelPatcher(nn.Sequential(network), device, offload)
 
     def place(stage: nn.Module, needed: int) -> torch.device:
         if stage is not network:
-            return model.place(stage, needed)
+            return elsewhere(stage, needed)
         management.load_models_gpu([patcher], memory_required=needed, force_full_load=True)
         return stay(stage, needed)
 

@@ -6,7 +6,7 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..scenetok_core import SceneTok
+from ..scenetok_core import SceneModel
 from .sockets import (
     LARGEST_SEED,
     ModelSocket,
@@ -36,7 +36,8 @@ class EncodeViews(io.ComfyNode):
                 io.Image.Input(
                     "images",
                     tooltip="Pictures of one place as one batch, in the order of the cameras; values 0 to 1. They are "
-                    "resized to cover the model's square and cropped at the centre.",
+                    "resized and cropped at the centre: to the model's square, or with 3DRAE to the nearest size it "
+                    "takes, with their proportions.",
                 ),
                 SceneCamerasSocket.Input("cameras", tooltip="One camera per picture, from Load Views."),
                 scale_input(
@@ -48,8 +49,8 @@ class EncodeViews(io.ComfyNode):
                     default=-1,
                     min=-1,
                     max=4095,
-                    tooltip="Number of the picture whose camera becomes the scene's origin (0 = first). -1 = the most "
-                    "central one.",
+                    tooltip="Number of the picture whose camera becomes the scene's origin (0 = first). -1 = the "
+                    "most central one; with 3DRAE the first.",
                     **known(io.Int.Input, advanced=True),
                 ),
                 io.Boolean.Input(
@@ -81,7 +82,7 @@ class EncodeViews(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model: SceneTok,
+        model: SceneModel,
         images: Tensor,
         cameras: object,
         scene_scale: float,

@@ -17,6 +17,7 @@ from ..scenetok_core.captures import CAMERA_SUFFIXES, Capture, absolute, confine
 from ..scenetok_core.checkpoints import checkpoint_family
 from ..scenetok_core.configs import DepthConfig
 from ..scenetok_core.downloads import known_file
+from ..scenetok_core.families import GENERATOR_FAMILIES, MODEL_FAMILIES
 from ..scenetok_core.files import check_portable, with_slashes
 from .archives import unpack
 
@@ -49,10 +50,25 @@ def model_names() -> list[str]:
     return folder_paths.get_filename_list(MODELS)
 
 
+def scene_model_names() -> list[str]:
+    """Scene models in the model folders, family by family; files that do not say what they hold may be some."""
+    return _names_of(*MODEL_FAMILIES, None)
+
+
+def generator_names() -> list[str]:
+    """Scene generators in the model folders, as `scene_model_names`."""
+    return _names_of(*GENERATOR_FAMILIES, None)
+
+
 def depth_head_names() -> list[str]:
     """Depth heads in the model folders."""
-    found = ((name, folder_paths.get_full_path(MODELS, name)) for name in model_names())
-    return [name for name, path in found if path is not None and checkpoint_family(path) == DepthConfig.family]
+    return _names_of(DepthConfig.family)
+
+
+def _names_of(*families: str | None) -> list[str]:
+    paths = {name: folder_paths.get_full_path(MODELS, name) for name in model_names()}
+    found = {name: checkpoint_family(path) for name, path in paths.items() if path is not None}
+    return sorted((name for name in found if found[name] in families), key=lambda name: families.index(found[name]))
 
 
 def model_path(name: str) -> Path:

@@ -9,8 +9,9 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..scenetok_core import SceneTok
-from ..scenetok_core.generation import SceneGenerator, parse_values
+from ..scenetok_core import SceneModel, Views
+from ..scenetok_core.generation import parse_values
+from ..scenetok_core.token_generator import TokenGenerator
 from .sockets import (
     LARGEST_FIRST_SEED,
     LARGEST_GUIDANCE,
@@ -40,9 +41,16 @@ def _scene_inputs() -> list[Any]:
     return [
         GeneratorSocket.Input("generator", tooltip="From Load SceneGen."),
         ModelSocket.Input("model", tooltip="From Load SceneTok: the model that will render the tokens."),
-        io.Image.Input("images", tooltip="One to three pictures as one batch; values 0 to 1."),
+        io.Image.Input(
+            "images",
+            optional=True,
+            tooltip="Pictures as one batch, values 0 to 1.\n- SceneGen: one to three\n- 3DDiT: any number that leaves "
+            "a camera to the path, or none: then the scene is drawn from the path alone",
+        ),
         SceneCamerasSocket.Input(
-            "cameras", tooltip="One camera per picture: Load Views, Load Photograph, Single View Camera."
+            "cameras",
+            optional=True,
+            tooltip="One camera per picture: Load Views, Load Photograph, Single View Camera.",
         ),
         SceneCamerasSocket.Input("path", tooltip="The path that will be rendered, from Camera Trajectory."),
         steps_input("Sampling steps (0 to 1000). 0: the model's own number."),
@@ -64,7 +72,7 @@ class SceneGenSample(io.ComfyNode):
             display_name="SceneGen Sample",
             category="SceneTok/tokens",
             description="Draws the tokens of whole scenes that show the given pictures and go on along the path. Every "
-            "seed is another scene.",
+            "seed is another scene. With SceneGen or 3DDiT, each for its own kind of scene model.",
             inputs=[
                 *_scene_inputs(),
                 guidance_input(
@@ -98,10 +106,8 @@ class SceneGenSample(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        generator: SceneGenerator,
-        model: SceneTok,
-        images: Tensor,
-        cameras: object,
+        generator: TokenGenerator,
+        model: SceneModel,
         path: object,
         steps: int,
         guidance: float,
@@ -110,6 +116,8 @@ class SceneGenSample(io.ComfyNode):
         seed: int,
         scenes: int,
         solver: str = MODEL_SOLVER,
+        images: Tensor | None = None,
+        cameras: object = None,
     ) -> io.NodeOutput:
         """Draw on the compute device; cancellable within a step."""
         settings = {"steps": steps, "guidance": guidance, "shift": shift, "solver": solver}
@@ -176,10 +184,8 @@ class SceneGenSweep(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        generator: SceneGenerator,
-        model: SceneTok,
-        images: Tensor,
-        cameras: object,
+        generator: TokenGenerator,
+        model: SceneModel,
         path: object,
         steps: int,
         shifts: str,
@@ -187,6 +193,8 @@ class SceneGenSweep(io.ComfyNode):
         scene_scale: float,
         seed: int,
         solver: str = MODEL_SOLVER,
+        images: Tensor | None = None,
+        cameras: object = None,
     ) -> io.NodeOutput:
         """Draw on the compute device; cancellable within a step."""
         rows, columns = _read_shifts(shifts), _read_guidances(guidances)
@@ -206,17 +214,26 @@ def _read_guidances(text: str) -> list[float]:
     return parse_values(text, "guidance", LARGEST_GUIDANCE)
 
 
+def _given_views(images: Tensor | None, cameras: object) -> Views | None:
+    if images is None and cameras is None:
+        return None
+    if images is None or cameras is None:
+        missing = "images" if images is None else "cameras"
+        raise ValueError(f"pictures and their cameras belong together, and {missing} is not connected; connect both")
+    return views_from_sockets(images, cameras)
+
+
 def _draw_all(
-    generator: SceneGenerator,
-    model: SceneTok,
-    images: Tensor,
+    generator: TokenGenerator,
+    model: SceneModel,
+    images: Tensor | None,
     cameras: object,
     path: object,
     scene_scale: float,
     draws: Sequence[Mapping[str, Any]],
 ) -> list[dict[str, Any]]:
     """One scene for each of `draws`, the settings as the nodes' inputs give them; the pictures are encoded once."""
-    views, wanted, progress = views_from_sockets(images, cameras), read_cameras(path), NodeProgress()
+    views, wanted, progress = _given_views(images, cameras), read_cameras(path), NodeProgress()
     prepared = generator.prepare(views, wanted, model, scale=scene_scale or "auto")
     scenes = [
         generator.draw(

@@ -7,10 +7,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..scenetok_core import SceneTok
+from ..scenetok_core import open_generator, open_model
 from ..scenetok_core.captures import Capture
 from ..scenetok_core.framing import DEFAULT_FOV
-from ..scenetok_core.generation import SceneGenerator
 from ..scenetok_core.photograph import load_photograph
 from ..scenetok_core.selection import select_views
 from . import folders
@@ -69,12 +68,15 @@ class LoadModel(io.ComfyNode):
             node_id="SceneTok_LoadModel",
             display_name="Load SceneTok",
             category=_CATEGORY,
-            description="Loads a SceneTok model: compressor (views to tokens) and decoder (tokens to pictures).",
+            description="Loads a scene model, which makes tokens of views and pictures of tokens: a SceneTok or a "
+            "3DRAE. The nodes take either; its tokens belong to it.",
             inputs=[
                 io.Combo.Input(
                     "model",
-                    options=folders.model_names(),
-                    tooltip="Checkpoint (.safetensors) from models/scenetok, or one that comes with the pack.",
+                    options=folders.scene_model_names(),
+                    tooltip="Checkpoint (.safetensors) from models/scenetok, or one that comes with the pack.\n- "
+                    "SceneTok: unordered tokens; square pictures are sampled\n- 3DRAE: ordered latents; pictures of "
+                    "any proportions in one pass, with depth of its own",
                 ),
                 _dtype_input(),
                 _compile_input(),
@@ -98,7 +100,7 @@ class LoadModel(io.ComfyNode):
     @classmethod
     def execute(cls, model: str, dtype: str, compile: bool = False) -> io.NodeOutput:  # the input's name
         """Read the checkpoint into main memory."""
-        return io.NodeOutput(load_managed(SceneTok, folders.model_path(model), dtype, compile))
+        return io.NodeOutput(load_managed(open_model, folders.model_path(model), dtype, compile))
 
 
 class LoadGenerator(io.ComfyNode):
@@ -111,12 +113,14 @@ class LoadGenerator(io.ComfyNode):
             node_id="SceneTok_LoadGenerator",
             display_name="Load SceneGen",
             category=_CATEGORY,
-            description="Loads a scene generator: one to three pictures to the tokens of a whole scene.",
+            description="Loads a scene generator, which draws the tokens of a whole scene: a SceneGen (for a SceneTok, "
+            "from one to three pictures) or a 3DDiT (for a 3DRAE, from none, one or several).",
             inputs=[
                 io.Combo.Input(
                     "generator",
-                    options=folders.model_names(),
-                    tooltip="Checkpoint of a scene generator (.safetensors) from models/scenetok.",
+                    options=folders.generator_names(),
+                    tooltip="Checkpoint of a scene generator (.safetensors) from models/scenetok, or one that comes "
+                    "with the pack. It draws for the scene model it was trained on.",
                 ),
                 _dtype_input(),
                 _compile_input(),
@@ -142,7 +146,7 @@ class LoadGenerator(io.ComfyNode):
     @classmethod
     def execute(cls, generator: str, dtype: str, compile: bool = False) -> io.NodeOutput:
         """Read the checkpoint into main memory."""
-        return io.NodeOutput(load_managed(SceneGenerator, folders.model_path(generator), dtype, compile))
+        return io.NodeOutput(load_managed(open_generator, folders.model_path(generator), dtype, compile))
 
 
 class LoadViews(io.ComfyNode):

@@ -7,7 +7,7 @@ from typing import Any, get_args
 import torch
 from comfy_api.latest import io
 
-from ..scenetok_core import SceneTok
+from ..scenetok_core import SceneModel
 from ..scenetok_core.configs import QUALITIES, TemporalTiles
 from ..scenetok_core.uncertainty import as_mask, heat_map, render_uncertainty
 from .sockets import (
@@ -49,9 +49,9 @@ def _views_per_pass_input() -> Any:
         max=_MOST_VIEWS,
         optional=True,
         tooltip=f"Frames that are made together (0 to {_MOST_VIEWS}), in whole groups of frames of the model. If they "
-        "do not fit into memory, half of them are tried.\n- 0: the model's own window\n- fewer: less memory; each "
+        "do not fit into memory, half of them are tried.\n- 0: the model's own number\n- fewer: less memory; each "
         "frame sees fewer of its neighbours, so the pictures change\n- more: several windows at once, where the "
-        "model's windows are independent; same pictures",
+        "model's windows are independent; same pictures\nWith 3DRAE pictures never change.",
         **known(io.Int.Input, advanced=True),
     )
 
@@ -68,8 +68,9 @@ class RenderTrajectory(io.ComfyNode):
             category="SceneTok/render",
             description="Renders what every camera of a path sees of the scene. Any number of cameras: frames are "
             "made window by window and leave the graphics card as they are made; models whose latents span several "
-            "frames render on to a whole group at the path's end, and the surplus is dropped. Pictures are the model's "
-            "square: of wider cameras the middle is rendered. Of a list of scenes, one is rendered after the other.",
+            "frames render on to a whole group at the path's end, and the surplus is dropped. SceneTok's pictures are "
+            "square: of wider cameras the middle is rendered; 3DRAE's have the cameras' proportions, and take one pass "
+            "that no setting of the sampling changes. Of a list of scenes, one is rendered after the other.",
             inputs=[
                 *_scene_inputs(),
                 SceneCamerasSocket.Input(
@@ -78,13 +79,16 @@ class RenderTrajectory(io.ComfyNode):
                 ),
                 steps_input(
                     "Sampling steps per window of frames (0 to 1000).\n- 0: the model's own number\n- 1: the "
-                    "mean of all likely pictures; fast, smooth\n- more: sharper, one likely picture",
+                    "mean of all likely pictures; fast, smooth\n- more: sharper, one likely picture\nChanges nothing "
+                    "with 3DRAE.",
                 ),
                 guidance_input(
                     "How strongly frames follow the tokens (0 to 30).\n- 0: the model's own value\n- 1: off\n"
-                    "- more: stronger, at twice the time"
+                    "- more: stronger, at twice the time\nChanges nothing with 3DRAE."
                 ),
-                seed_input("Seed of the noise; the same seed gives the same frames on every device."),
+                seed_input(
+                    "Seed of the noise; the same seed gives the same frames on every device. 3DRAE has no noise."
+                ),
                 fps_input(),
                 solver_input(),
                 io.Combo.Input(
@@ -105,14 +109,12 @@ class RenderTrajectory(io.ComfyNode):
                     tooltip="How much work a frame is. `steps` above 0 and a `solver` other than model prevail.\n"
                     "- draft: one step, the mean of all likely pictures; fast, smooth\n- normal: the model's own steps "
                     "and solver\n- best: four times the steps with solver ab2; closer to the exact sample, at four "
-                    "times the time",
+                    "times the time\nChanges nothing with 3DRAE.",
                 ),
                 _views_per_pass_input(),
             ],
             outputs=[
-                io.Image.Output(
-                    display_name="images", tooltip="The frames as a batch, one per camera, square; values 0 to 1."
-                ),
+                io.Image.Output(display_name="images", tooltip="The frames as a batch, one per camera; values 0 to 1."),
                 io.Video.Output(display_name="video", tooltip="The same frames as a video, for Save Video."),
             ],
             **known(
@@ -123,7 +125,7 @@ class RenderTrajectory(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model: SceneTok,
+        model: SceneModel,
         tokens: object,
         cameras: object,
         steps: int,
@@ -164,7 +166,7 @@ class RenderUncertainty(io.ComfyNode):
             display_name="Render Uncertainty",
             category="SceneTok/render",
             description="Renders the path several times with different noise and shows where the results differ: "
-            "there the tokens leave open what is to be seen.",
+            "there the tokens leave open what is to be seen. Not for 3DRAE, whose pictures are no samples.",
             inputs=[
                 *_scene_inputs(),
                 SceneCamerasSocket.Input("cameras", tooltip="One camera per frame, as for Render Trajectory."),
@@ -193,7 +195,7 @@ class RenderUncertainty(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model: SceneTok,
+        model: SceneModel,
         tokens: object,
         cameras: object,
         samples: int,

@@ -5,10 +5,13 @@ from scenetok_core import SceneTok, open_capture, make_trajectory
 
 from .captures import open_capture
 from .checkpoints import load_scene, save_scene
-from .configs import DepthConfig, SceneGenConfig, SceneTokConfig
+from .configs import DepthConfig, Dit3dConfig, RaeConfig, SceneGenConfig, SceneTokConfig
 from .depth import DepthHead
+from .families import SceneModel, open_generator, open_model
 from .generation import SceneGenerator
+from .latent_generation import LatentGenerator
 from .pipeline import SceneTok
+from .rae import Rae
 from .trajectories import make_trajectory
 from .types import Cameras, SceneTokens, Views
 
@@ -16,8 +19,13 @@ __all__ = [
     "Cameras",
     "DepthConfig",
     "DepthHead",
+    "Dit3dConfig",
+    "LatentGenerator",
+    "Rae",
+    "RaeConfig",
     "SceneGenConfig",
     "SceneGenerator",
+    "SceneModel",
     "SceneTok",
     "SceneTokConfig",
     "SceneTokens",
@@ -25,5 +33,7 @@ __all__ = [
     "load_scene",
     "make_trajectory",
     "open_capture",
+    "open_generator",
+    "open_model",
     "save_scene",
 ]

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from .baselines import mean_colour, nearest_view
 from .camera import fit_views, flip_opengl, scale_focal
+from .families import SceneModel
 from .metrics import psnr
-from .pipeline import SceneTok
 from .sheets import contact_sheet, evenly_spread
 from .types import Cameras, Views
 
@@ -259,7 +259,7 @@ def spread(items: list[int], most: int) -> list[int]:
 
 
 def check_cameras(
-    model: SceneTok,
+    model: SceneModel,
     views: Views,
     *,
     rounds: int = 2,
@@ -283,7 +283,7 @@ def check_cameras(
         ValueError: too few views, or a scale that is none.
     """
     hidden = [spread(away, _MOST_HIDDEN // rounds) for away in rounds_of_hiding(len(views), rounds)]
-    views = fit_views(views, (model.config.image_size, model.config.image_size))
+    views = fit_views(views, model.picture_size(views.cameras.size))
     tried = (AS_GIVEN, *readings)
     parts = []
     for number, away in enumerate(hidden):
@@ -302,7 +302,7 @@ def check_cameras(
 
 
 def _check_round(
-    model: SceneTok,
+    model: SceneModel,
     views: Views,
     away: list[int],
     tried: tuple[Reading, ...],

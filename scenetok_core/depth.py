@@ -10,22 +10,26 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from .checkpoints import load_checkpoint
-from .configs import DepthConfig, TemporalTiles
+from .configs import DepthConfig, SceneTokConfig, TemporalTiles
+from .families import SceneModel
 from .models.depth import DepthNetworks, SizeToken
 from .models.networks import Networks
 from .pipeline import SceneTok
 from .sampling import Progress
 from .types import Cameras, SceneTokens, check_shape
-from .uncertainty import heat_map, spread_of_samples
+from .uncertainty import as_mask, heat_map, spread_of_samples
 from .weights import check_shapes
 
+_CERTAIN_SHARE = 0.2  # of the depth: where samples deviate by as much or more, confidence is 0
 _FARTHEST, _NEAREST = 0.02, 0.98  # quantiles of inverse depth that relative pictures stretch to the whole range
 _SHARE = (0.02, 0.98)  # quantiles of inverse depth between which colours are spread
+_LEAST_DEPTH = 1e-12  # that is told from 0
 _ONE_LEVEL = 1 / 255  # of brightness; pictures do not tell finer
 # What grows evenly with brightness, from inverse depth, and back.
 _CURVES: Mapping[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
@@ -112,14 +116,17 @@ def grey_depth(
     depth: Tensor,  # [T, 1, H, W]
     bounds: tuple[float, float] | None = None,
 ) -> Tensor:
-    """Depth as brightness [T, H, W] in [0, 1] that grows evenly with inverse depth: near is white.
+    """Depth as brightness [T, H, W] in [0, 1] that grows evenly with inverse depth: near is white, unknown black.
 
     `bounds` are the nearest and farthest depth that are told apart; None takes those of all frames, without the
     outermost 2 %.
     """
-    inverse = 1 / depth[:, 0]
+    known = is_known(depth[:, 0])
+    if not bool(known.any()):
+        return torch.zeros_like(depth[:, 0])
+    inverse = torch.where(known, 1 / depth[:, 0].clamp_min(_LEAST_DEPTH), 0)
     if bounds is None:
-        order = inverse.flatten().sort().values
+        order = inverse[known].sort().values
         low, high = (float(order[round(share * (len(order) - 1))]) for share in _SHARE)
     else:
         low, high = 1 / bounds[1], 1 / bounds[0]
@@ -137,6 +144,15 @@ def colour_depth(
     return heat_map(grey_depth(depth, bounds))
 
 
+@dataclass(frozen=True, eq=False)
+class MeasuredDepth:
+    """Depth along a camera path, and how sure it is."""
+
+    depth: Tensor  # [T, H, W] along the camera's z axis, in units of the cameras
+    confidence: Tensor  # [T, H, W] in [0, 1]
+    known: Tensor  # [T, H, W] bool
+
+
 @dataclass
 class DepthHead:
     """A loaded head; `render` leaves the caller's tensors, the scene model and the global random state alone."""
@@ -147,12 +163,17 @@ class DepthHead:
     size_token: SizeToken | None = None  # tells the decoder how large things are in the scene's frame
 
     @classmethod
-    def load(cls, path: str | Path, model: SceneTok) -> DepthHead:
+    def load(cls, path: str | Path, model: SceneModel) -> DepthHead:
         """Load a head for a model that is loaded already; it runs on that model's device, in its dtype.
 
         Raises:
             ValueError: the file is unreadable, no head, or was changed; or it belongs to another scene model.
         """
+        if model.config.family != SceneTokConfig.family:
+            raise ValueError(
+                f"depth heads are for SceneTok models, not for {model.config.name!r} ({model.config.family}); take "
+                "that model's own point maps"
+            )
         state, config, metadata = load_checkpoint(path, DepthConfig)
         wanted = metadata.get("scene_model_hash", "unknown weights")
         if wanted != model.hash or config.scene_model != model.config.name:
@@ -160,7 +181,7 @@ class DepthHead:
                 f"{Path(path).name} is a depth head for model {config.scene_model!r} ({wanted}), not for "
                 f"{model.config.name!r} ({model.hash}); load that model, or a head that was trained on this one"
             )
-        return cls.assemble(state, config, metadata["model_hash"], model)
+        return cls.assemble(state, config, metadata["model_hash"], cast(SceneTok, model))
 
     @classmethod
     def assemble(cls, state: Mapping[str, Tensor], config: DepthConfig, digest: str, model: SceneTok) -> DepthHead:
@@ -284,3 +305,30 @@ class DepthHead:
 
         mean, variance = spread_of_samples(render, samples, seed, progress)
         return mean, variance.sqrt()
+
+    def measure(
+        self,
+        scene: SceneTokens,
+        cameras: Cameras,
+        *,
+        samples: int = 1,
+        steps: int | None = None,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> MeasuredDepth:
+        """Depth with the confidence that several samples give; arguments and errors as `geometry.measure_depth`.
+
+        Unknown where the head cannot tell it from what lies nearer than the nearest or beyond the farthest depth that
+        it shows (`depth_limits`).
+        """
+        if samples == 1:
+            generator = torch.Generator().manual_seed(seed)
+            depth = self.render(scene, cameras, steps=steps, generator=generator, progress=progress)
+            confidence = torch.ones_like(depth)
+        else:
+            depth, deviation = self.render_uncertainty(
+                scene, cameras, samples, steps=steps, seed=seed, progress=progress
+            )
+            confidence = 1 - as_mask(deviation / depth, _CERTAIN_SHARE)
+        near, far = depth_limits(scene.scene_scale, self.config)
+        return MeasuredDepth(depth[:, 0], confidence[:, 0], ((depth > near) & (depth < far))[:, 0])

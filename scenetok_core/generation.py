@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,13 +12,14 @@ from torch import Tensor, nn
 from .autoencoders import Autoencoder
 from .camera import fit_cameras, fit_views, plucker_features, scene_scales, to_scene_frame
 from .checkpoints import load_checkpoint, load_networks
-from .configs import RaeConfig, SamplingConfig, SceneGenConfig, SceneTokConfig
+from .configs import SceneGenConfig, SceneTokConfig
 from .memory import generator_bytes
 from .models.scenegen import Conditioning, GeneratorNetworks, sample_tokens
 from .pipeline import SceneTok, or_seeded
 from .placement import Place, encode_frames, stay
 from .published import load_autoencoder
-from .sampling import Progress, Schedule, make_schedule
+from .sampling import Progress
+from .token_generator import TokenGenerator, check_scene_model_of, whole_schedule
 from .types import Cameras, SceneTokens, Views
 from .weights import default_dtype
 
@@ -75,7 +75,7 @@ class PreparedScene:
 
 
 @dataclass
-class SceneGenerator:
+class SceneGenerator(TokenGenerator):
     """A loaded scene generator. `generate` leaves the caller's tensors and the global random state alone.
 
     `place` as in `SceneTok`.
@@ -125,57 +125,19 @@ class SceneGenerator:
         network, autoencoder = self.networks.scene_generator, self.context_autoencoder.network
         return [network] if autoencoder is None else [network, autoencoder]
 
-    def generate(
-        self,
-        views: Views,
-        cameras: Cameras,
-        model: SceneTok,
-        *,
-        scale: str | float = "auto",
-        steps: int | None = None,
-        guidance: float | None = None,
-        shift: float | None = None,
-        solver: str | None = None,
-        generator: torch.Generator | None = None,
-        progress: Progress | None = None,
-    ) -> SceneTokens:
-        """Draw the tokens of a scene; another seed is another scene that shows the same views.
-
-        Args:
-            views: one to three pictures; the camera of the first one becomes the scene's origin.
-            cameras: the path that will be rendered, in the coordinates of the views; anchors are spread evenly over it.
-            model: the SceneTok model that will render the tokens.
-            scale: scene scale, "auto" (from the extent of views and path), "none" or network units per input unit.
-            steps: sampling steps. None: the generator's default.
-            guidance: classifier-free guidance, 1 is off. None: the generator's default.
-            shift: timestep shift. None: the generator's default.
-            solver: "euler" or "ab2" (`sampling.denoise`). None: the generator's default.
-            generator: CPU generator of the noise; None is a fresh one with seed 0.
-            progress: called after every step with a preview of the tokens [1, N, D]; may raise to cancel.
-
-        Raises:
-            ValueError: too many views, a model whose tokens this is not trained to draw, or impossible settings.
-        """
-        whole_schedule(self.config.sampling, steps, shift)  # refuses impossible settings before any work
-        prepared = self.prepare(views, cameras, model, scale=scale)
-        return self.draw(
-            prepared,
-            steps=steps,
-            guidance=guidance,
-            shift=shift,
-            solver=solver,
-            generator=generator,
-            progress=progress,
-        )
-
     @torch.no_grad()
-    def prepare(self, views: Views, cameras: Cameras, model: SceneTok, *, scale: str | float = "auto") -> PreparedScene:
-        """The part of `generate` that neither seeds nor settings change, for any number of `draw`s.
-
-        Arguments and errors as `generate`.
-        """
+    def prepare(
+        self, views: Views | None, cameras: Cameras, model: SceneTok, *, scale: str | float = "auto"
+    ) -> PreparedScene:
+        """As `TokenGenerator.prepare`, of one to three views; anchors are spread evenly over the path."""
         config, network = self.config, self.config.generator
         self.check_model(model)
+        if views is None:
+            raise ValueError(
+                f"{config.name!r} ({config.family}) draws scenes around 1 to {network.cond_views} views and got none; "
+                "connect pictures with their cameras, or load a generator that draws from the path alone, such as a "
+                "3DDiT"
+            )
         if len(views) > network.cond_views:
             raise ValueError(f"the generator takes 1 to {network.cond_views} views, got {len(views)}; choose some")
         size = (config.image_size, config.image_size)
@@ -203,7 +165,7 @@ class SceneGenerator:
         generator: torch.Generator | None = None,
         progress: Progress | None = None,
     ) -> SceneTokens:
-        """The tokens of one scene. Settings and errors as `generate`."""
+        """As `TokenGenerator.draw`."""
         sampling, network = self.config.sampling, self.config.generator
         schedule = whole_schedule(sampling, steps, shift)
         noise = torch.randn((1, network.tokens, network.token_dim), generator=or_seeded(generator))
@@ -235,48 +197,14 @@ class SceneGenerator:
     def check_model(self, model: SceneTok) -> None:
         """Raise `ValueError` unless this was trained to draw the tokens of `model`."""
         dim = self.config.generator.token_dim
-        check_scene_model_of(self.config.name, self.config.scene_model, self.scene_model_hash, model)
+        check_scene_model_of(
+            self.config.name, SceneTokConfig.family, self.config.scene_model, self.scene_model_hash, model
+        )
         if model.config.compressor.token_dim != dim:
             raise ValueError(
                 f"{self.config.name!r} draws tokens of {dim} numbers, {model.config.name!r} has tokens of "
                 f"{model.config.compressor.token_dim}; load the {self.config.scene_model!r} it was trained on"
             )
-
-
-class NamedModel(Protocol):
-    """A scene model, as far as generators must tell which one it is."""
-
-    hash: str
-
-    @property
-    def config(self) -> SceneTokConfig | RaeConfig:
-        """Its configuration, with its name."""
-        ...
-
-
-def check_scene_model_of(generator: str, wanted: str, wanted_hash: str | None, model: NamedModel) -> None:
-    """Raise `ValueError` unless `model` is the one whose tokens a generator draws; a hash of None fits all weights."""
-    if model.config.name != wanted:
-        raise ValueError(
-            f"{generator!r} draws tokens of model {wanted!r}, not of {model.config.name!r}; load {wanted!r}"
-        )
-    if wanted_hash not in (None, model.hash):
-        raise ValueError(
-            f"{generator!r} draws tokens of {wanted!r} with weights {wanted_hash}, not with {model.hash}; load those "
-            "weights, or a generator that was trained on these"
-        )
-
-
-def whole_schedule(sampling: SamplingConfig, steps: int | None, shift: float | None) -> Schedule:
-    """The schedule of all tokens of a scene together; None takes what `sampling` says."""
-    return make_schedule(
-        "full_sequence",
-        horizon=1,
-        steps=sampling.steps if steps is None else steps,
-        window=1,
-        clean_targets=0,
-        shift=sampling.shift if shift is None else shift,
-    )
 
 
 def parse_values(text: str, name: str, largest: float) -> list[float]:

@@ -8,20 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from .camera import fit_cameras, fit_image, invert_poses
-from .depth import DepthHead, depth_limits, grey_depth
+from .depth import MeasuredDepth, grey_depth
 from .framing import DEFAULT_FOV, single_camera
 from .interchange.depth_anything import INTRINSICS_SIZE, geometry_cameras
 from .sampling import Progress
 from .types import Cameras, SceneTokens, Views, check_shape
-from .uncertainty import as_mask
 
-CERTAIN_SHARE = 0.2  # of the depth: where samples deviate by as much or more, confidence is 0
 _SKY = 0.5  # probability
 
 
@@ -49,8 +47,25 @@ class PosedDepth:
         return self.known & (self.confidence >= min_confidence)
 
 
+class DepthSource(Protocol):
+    """What measures depth in scenes: a `DepthHead`, or the point maps of a 3DRAE (`PointDepth`)."""
+
+    def measure(
+        self,
+        scene: SceneTokens,
+        cameras: Cameras,
+        *,
+        samples: int = 1,
+        steps: int | None = None,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> MeasuredDepth:
+        """Depth along a camera path."""
+        ...
+
+
 def measure_depth(
-    head: DepthHead,
+    source: DepthSource,
     scene: SceneTokens,
     cameras: Cameras,
     *,
@@ -60,44 +75,36 @@ def measure_depth(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> PosedDepth:
-    """Render depth along a camera path, with the confidence that several samples give.
+    """Render depth along a camera path, with its confidence.
 
     Args:
-        head: for the model that made the tokens.
+        source: a head for the model that made the tokens, or that model's own point maps.
         scene: the scene.
-        cameras: T cameras; depth is that of the model's square pictures.
-        rgb: [T, 3, *, *] frames of the path, which are resized and cropped to that square; None takes the depth
+        cameras: T cameras; depth is that of the model's pictures.
+        rgb: [T, 3, *, *] frames of the path, which are resized and cropped to the size of these; None takes the depth
             itself as grey pictures.
-        samples: 1 renders once, confidence is 1 everywhere. With more, depth is their mean, and confidence falls
-            evenly from 1, where they agree, to 0, where their standard deviation is 20 % of the depth or more.
-        steps: sampling steps. None: the head's default for one sample, the scene model's for several.
+        samples: of a head. 1 renders once, confidence is 1 everywhere. With more, depth is their mean, and confidence
+            falls evenly from 1, where they agree, to 0, where their standard deviation is 20 % of the depth or more.
+            Point maps are no samples and have a confidence that is learnt (`PointDepth.measure`).
+        steps: sampling steps of a head. None: its default for one sample, the scene model's for several.
         seed: of the first sample; the others count up from it.
         progress: called after every step; may raise to cancel.
 
     Returns:
-        Depth in units of the cameras; unknown where the head cannot tell it from what lies nearer than the nearest or
-        beyond the farthest depth that it shows (`depth_limits`).
+        Depth in units of the cameras; where it is known, the source's `measure` says.
 
     Raises:
-        ValueError: another number of frames than cameras, or what `DepthHead.render` refuses.
+        ValueError: another number of frames than cameras, tokens of another model, or impossible settings.
     """
     if rgb is not None and len(rgb) != len(cameras):
         raise ValueError(
             f"{len(rgb)} frames but {len(cameras)} cameras; give the frames that Render Trajectory made of this path"
         )
-    if samples == 1:
-        generator = torch.Generator().manual_seed(seed)
-        depth = head.render(scene, cameras, steps=steps, generator=generator, progress=progress)
-        confidence = torch.ones_like(depth)
-    else:
-        depth, deviation = head.render_uncertainty(scene, cameras, samples, steps=steps, seed=seed, progress=progress)
-        confidence = 1 - as_mask(deviation / depth, CERTAIN_SHARE)
-    near, far = depth_limits(scene.scene_scale, head.config)
-    size = (depth.shape[-2], depth.shape[-1])
-    pictures = grey_depth(depth)[:, None].expand(-1, 3, -1, -1) if rgb is None else fit_image(rgb.float(), size)
-    views = Views(pictures, fit_cameras(cameras, size))
-    known = (depth > near) & (depth < far)
-    return PosedDepth(views, depth[:, 0], confidence[:, 0], known[:, 0])
+    found = source.measure(scene, cameras, samples=samples, steps=steps, seed=seed, progress=progress)
+    size = (found.depth.shape[-2], found.depth.shape[-1])
+    grey = found.depth[:, None]
+    pictures = grey_depth(grey)[:, None].expand(-1, 3, -1, -1) if rgb is None else fit_image(rgb.float(), size)
+    return PosedDepth(Views(pictures, fit_cameras(cameras, size)), found.depth, found.confidence, found.known)
 
 
 def to_da3(posed: PosedDepth) -> dict[str, Any]:

@@ -15,14 +15,14 @@ from torch import Tensor, nn
 
 from .camera import fit_cameras, fit_views, reference_scale
 from .checkpoints import load_checkpoint, load_networks
-from .configs import Dit3dConfig
-from .generation import check_scene_model_of, whole_schedule
+from .configs import Dit3dConfig, RaeConfig
 from .memory import dit3d_bytes
 from .models.dit3d import Dit3dNetworks, sample_latents
 from .pipeline import or_seeded
 from .placement import Place, stay
 from .rae import Rae
 from .sampling import Progress
+from .token_generator import TokenGenerator, check_scene_model_of, whole_schedule
 from .types import Cameras, SceneTokens, Views
 from .weights import default_dtype
 
@@ -60,7 +60,7 @@ def conditioning_cameras(views: Cameras | None, path: Cameras, count: int) -> Ca
 
 
 @dataclass
-class LatentGenerator:
+class LatentGenerator(TokenGenerator):
     """A loaded 3DDiT, with the methods of `SceneGenerator`.
 
     `generate` leaves the caller's tensors and the global random state alone. `place` as in `SceneTok`.
@@ -105,56 +105,12 @@ class LatentGenerator:
         """What is placed."""
         return [self.networks.generator]
 
-    def generate(
-        self,
-        views: Views | None,
-        cameras: Cameras,
-        model: Rae,
-        *,
-        scale: str | float = "auto",
-        steps: int | None = None,
-        guidance: float | None = None,
-        shift: float | None = None,
-        solver: str | None = None,
-        generator: torch.Generator | None = None,
-        progress: Progress | None = None,
-    ) -> SceneTokens:
-        """Draw the tokens of a scene; another seed is another scene that shows the same views.
-
-        Args:
-            views: pictures of the scene, the camera of the first one becomes its origin; None draws it from the path
-                alone, whose first camera is the origin then.
-            cameras: the path that will be rendered, in the coordinates of the views.
-            model: the 3DRAE that encodes the conditioning and will render the tokens.
-            scale: "auto" (the farthest camera at distance 1), "none" or network units per input unit.
-            steps: sampling steps. None: the generator's default.
-            guidance: classifier-free guidance, 1 is off. None: the generator's default.
-            shift: timestep shift. None: the generator's default.
-            solver: "euler" or "ab2" (`sampling.denoise`). None: the generator's default.
-            generator: CPU generator of the noise; None is a fresh one with seed 0.
-            progress: called after every step with a preview of the tokens [1, N, D]; may raise to cancel.
-
-        Raises:
-            ValueError: too many views, a model whose tokens this is not trained to draw, or impossible settings.
-        """
-        whole_schedule(self.config.sampling, steps, shift)  # refuses impossible settings before any work
-        prepared = self.prepare(views, cameras, model, scale=scale)
-        return self.draw(
-            prepared,
-            steps=steps,
-            guidance=guidance,
-            shift=shift,
-            solver=solver,
-            generator=generator,
-            progress=progress,
-        )
-
     def prepare(
         self, views: Views | None, cameras: Cameras, model: Rae, *, scale: str | float = "auto"
     ) -> PreparedLatents:
-        """The part of `generate` that neither seeds nor settings change, for any number of `draw`s.
+        """As `TokenGenerator.prepare`, of any number of views that leaves a camera to the path.
 
-        Arguments and errors as `generate`.
+        Without a view the scene is drawn from the path alone, whose first camera is the origin then.
         """
         self.check_model(model)
         size = model.picture_size(cameras.size if views is None else views.cameras.size)
@@ -188,7 +144,7 @@ class LatentGenerator:
         generator: torch.Generator | None = None,
         progress: Progress | None = None,
     ) -> SceneTokens:
-        """The tokens of one scene. Settings and errors as `generate`."""
+        """As `TokenGenerator.draw`."""
         config, sampling = self.config, self.config.sampling
         schedule = whole_schedule(sampling, steps, shift)
         guidance = sampling.guidance if guidance is None else guidance
@@ -221,7 +177,7 @@ class LatentGenerator:
     def check_model(self, model: Rae) -> None:
         """Raise `ValueError` unless this was trained to draw the tokens of `model`."""
         config, shape = self.config, (self.config.tokens, self.config.token_dim)
-        check_scene_model_of(config.name, config.scene_model, self.scene_model_hash, model)
+        check_scene_model_of(config.name, RaeConfig.family, config.scene_model, self.scene_model_hash, model)
         found = (model.config.tokens, model.config.token_dim)
         if found != shape:
             raise ValueError(

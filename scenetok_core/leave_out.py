@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -10,8 +11,8 @@ from torch import Tensor
 
 from .baselines import mean_colour, nearest_view, thumbnail
 from .camera import fit_views
+from .families import SceneModel
 from .metrics import psnr
-from .pipeline import SceneTok
 from .sampling import Progress
 from .sheets import contact_sheet, evenly_spread
 from .types import Views
@@ -26,16 +27,13 @@ class LeaveOut:
 
     inputs: Views  # the V views that were encoded
     truth: Views  # the T views between them
-    mean: Tensor  # [T, 3, H, W] posterior mean, one step
-    sample: Tensor  # [T, 3, H, W] sample, `steps` steps
-    steps: int
+    renderings: Mapping[str, Tensor]  # [T, 3, H, W] by name: posterior mean and sample, or all that there is
 
     def scores(self) -> dict[str, float]:
         """Mean PSNR in dB of the renderings and the baselines, by name."""
         truth, count = self.truth.rgb, len(self.truth)
         pictures = {
-            "posterior mean, 1 step": self.mean,
-            f"sample, {self.steps} steps": self.sample,
+            **self.renderings,
             "nearest input view": nearest_view(self.inputs, self.truth.cameras),
             "mean colour of the inputs": mean_colour(self.inputs, count),
             **{f"{side}x{side} thumbnail of the truth": thumbnail(truth, side) for side in _THUMBNAILS},
@@ -43,18 +41,14 @@ class LeaveOut:
         return {name: float(psnr(rgb, truth).mean()) for name, rgb in pictures.items()}
 
     def sheet(self) -> Image.Image:
-        """A contact sheet: inputs, truth, posterior mean and sample; of many pictures, evenly spread ones."""
-        rows = {
-            "inputs": self.inputs.rgb,
-            "truth": self.truth.rgb,
-            "posterior mean\n1 step": self.mean,
-            f"sample\n{self.steps} steps": self.sample,
-        }
+        """A contact sheet: inputs, truth and renderings; of many pictures, evenly spread ones."""
+        rendered = {name.replace(", ", "\n"): rgb for name, rgb in self.renderings.items()}
+        rows = {"inputs": self.inputs.rgb, "truth": self.truth.rgb, **rendered}
         return contact_sheet([(label, evenly_spread(rgb, _MOST_COLUMNS)) for label, rgb in rows.items()])
 
 
 def leave_out(
-    model: SceneTok,
+    model: SceneModel,
     views: Views,
     every: int,
     *,
@@ -70,7 +64,7 @@ def leave_out(
         every: 2 leaves out every other view.
         scale: scene scale, as for `SceneTok.encode`.
         seed: noise of the renderings.
-        progress: called after every sampling step of both renderings; may raise to cancel.
+        progress: called after every step of every rendering; may raise to cancel.
 
     Raises:
         ValueError: `every` below 2, too few views for one to lie between two inputs, or a scale that is none.
@@ -82,13 +76,16 @@ def leave_out(
         raise ValueError(
             f"every {every} of {len(views)} views leaves no view between two inputs; take a smaller number"
         )
-    views = fit_views(views, (model.config.image_size, model.config.image_size))
+    views = fit_views(views, model.picture_size(views.cameras.size))
     between = [i for i in range(kept[-1]) if i % every]
     scene = model.encode(views[kept], scale=scale)
-    truth, steps = views[between], model.config.sampling.steps
+    truth, ways = views[between], {"rendered": 1}
+    if model.steps is not None:
+        ways = {"posterior mean, 1 step": 1, f"sample, {model.steps} steps": model.steps}
 
     def render(count: int) -> Tensor:
         noise = torch.Generator().manual_seed(seed)
         return model.render(scene, truth.cameras, steps=count, generator=noise, progress=progress)
 
-    return LeaveOut(views[kept][scene.meta["views_used"]], truth, render(1), render(steps), steps)
+    renderings = {name: render(count) for name, count in ways.items()}
+    return LeaveOut(views[kept][scene.meta["views_used"]], truth, renderings)

@@ -111,7 +111,12 @@ class SceneTok:
         return next(self.networks.parameters()).dtype.itemsize
 
     @property
-    def _picture(self) -> tuple[int, int]:
+    def steps(self) -> int | None:
+        """Sampling steps of a picture."""
+        return self.config.sampling.steps
+
+    def picture_size(self, size: tuple[int, int] | None = None) -> tuple[int, int]:
+        """The (height, width) at which pictures of any `size` are seen and rendered: the model's square."""
         return (self.config.image_size, self.config.image_size)
 
     @torch.no_grad()
@@ -143,7 +148,7 @@ class SceneTok:
         if reference is not None and not 0 <= reference < len(views):
             raise ValueError(f"reference view must be between 0 and {len(views) - 1}, got {reference}")
         keep = self._choose(views, reference)
-        chosen = fit_views(views[keep], self._picture)
+        chosen = fit_views(views[keep], self.picture_size())
         middle = middle_view(chosen.cameras) if reference is None else keep.index(reference)
         reference_c2w = chosen.cameras.c2w[middle]
         factor = scene_scale(chosen.cameras, scale, self.config.scene_extent)
@@ -262,7 +267,7 @@ class SceneTok:
         """Packed ray maps [n, t, 6, R, R] of latents of a path, which ends with copies of its last camera."""
         spec, count = self.target_autoencoder.spec, len(cameras)
         surplus = spec.groups(count) * spec.group_frames - count
-        padded = fit_cameras(cameras, self._picture)[[*range(count), *[count - 1] * surplus]]
+        padded = fit_cameras(cameras, self.picture_size())[[*range(count), *[count - 1] * surplus]]
         local = to_scene_frame(padded, scene.reference_c2w, scene.scene_scale)
 
         def rays(latents: slice) -> Tensor:
@@ -278,12 +283,12 @@ class SceneTok:
         tiled = self.target_autoencoder.bounded(most) if most else self.target_autoencoder
         free = tiles == "auto" and not 0 < most < frames
         whole = tiles == "off" or (free and fits_whole(tiled, latents, self.room))
-        pictures = torch.empty(frames, 3, *self._picture, memory_format=torch.channels_last)
+        pictures = torch.empty(frames, 3, *self.picture_size(), memory_format=torch.channels_last)
         return FrameWriter(tiled, pictures, latents[1], place, self.exhaustion, whole=whole)
 
     def check_scene(self, scene: SceneTokens) -> None:
         """Raise `ValueError` unless `scene` holds tokens of this model."""
-        check_scene_model(scene, self.config.name, self.hash, self.config.compressor.token_dim)
+        check_scene_model(scene, self.config.family, self.config.name, self.hash, self.config.compressor.token_dim)
 
 
 def or_seeded(generator: torch.Generator | None) -> torch.Generator:

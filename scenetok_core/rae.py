@@ -107,7 +107,12 @@ class Rae:
     def _itemsize(self) -> int:
         return next(self.networks.parameters()).dtype.itemsize
 
-    def picture_size(self, size: tuple[int, int] | None) -> tuple[int, int]:
+    @property
+    def steps(self) -> int | None:
+        """None: a picture is no sample and takes no steps."""
+        return None
+
+    def picture_size(self, size: tuple[int, int] | None = None) -> tuple[int, int]:
         """The (height, width) at which pictures of `size` are seen and rendered; None is the largest square."""
         side = self.config.image_size
         return fitting_size(size or (side, side), self.config.patch, self.config.pixels)
@@ -150,12 +155,12 @@ class Rae:
             progress(1, 1, None)
         return SceneTokens(
             tokens=tokens[0].float().cpu(),
+            family=self.config.family,
             reference_c2w=reference_c2w.cpu(),
             scene_scale=factor,
             cameras=views.cameras[keep].to("cpu"),
             preset=self.config.name,
             model_hash=self.hash,
-            family=self.config.family,
             meta={"views_given": len(views), "views_used": keep, "seen_at": list(chosen.cameras.size or ())},
         )
 
@@ -237,11 +242,7 @@ class Rae:
         Raises:
             ValueError: what `render` refuses, or a model without points.
         """
-        if self.config.points is None:
-            raise ValueError(
-                f"{self.config.name!r} was trained without point maps (points = none), so it has no depth; load a "
-                "3DRAE with points"
-            )
+        self.check_points()
         size = self.picture_size(cameras.size)
         local, confidence = torch.empty(len(cameras), 3, *size), torch.empty(len(cameras), *size)
         for views, (points, sure) in self._decoded(self.networks.points, scene, cameras, views_per_pass):
@@ -294,9 +295,17 @@ class Rae:
         local = to_scene_frame(cameras, reference_c2w, scale)
         return plucker_features(local.c2w, local.K, size)[None]
 
+    def check_points(self) -> None:
+        """Raise `ValueError` unless the model has point maps."""
+        if self.config.points is None:
+            raise ValueError(
+                f"{self.config.name!r} was trained without point maps (points = none), so it has no depth; load a "
+                "3DRAE with points"
+            )
+
     def check_scene(self, scene: SceneTokens) -> None:
         """Raise `ValueError` unless `scene` holds all tokens that this model made of a scene."""
-        check_scene_model(scene, self.config.name, self.hash, self.config.token_dim)
+        check_scene_model(scene, self.config.family, self.config.name, self.hash, self.config.token_dim)
         count, used = self.config.tokens, len(scene.active)
         if used != count:
             raise ValueError(

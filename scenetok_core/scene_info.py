@@ -125,7 +125,9 @@ def _interval(ends: tuple[float, float]) -> str:
 def _source(scene: SceneTokens) -> str:
     meta, views = scene.meta, len(scene.cameras)
     if "generator" in meta:
-        return f"drawn by {meta['generator']} ({meta.get('generator_hash', '?')}) from {views} view(s)"
+        given = meta.get("views_given", views)
+        source = f"{given} view(s)" if given else "cameras alone"
+        return f"drawn by {meta['generator']} ({meta.get('generator_hash', '?')}) from {source}"
     used = meta.get("views_used")
     if not isinstance(used, list):
         return f"{views} view(s)"

@@ -10,8 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .configs import SceneTokConfig
 from .types import SceneTokens
 
+_UNORDERED = (SceneTokConfig.family,)  # families whose tokens are a set
 _COUNT = re.compile(r"(?P<number>\d+)|(?P<share>\d+(\.\d+)?) ?%", re.ASCII)
 
 
@@ -22,8 +24,13 @@ def keep_tokens(
     """The scene with those of its tokens that are chosen; tokens removed before stay removed.
 
     Raises:
-        ValueError: another number of tokens, or no token is left.
+        ValueError: tokens of which none can be left out, another number of tokens, or no token is left.
     """
+    if scene.family not in _UNORDERED:
+        raise ValueError(
+            f"tokens of {scene.preset!r} ({scene.family}) are learnt latents in a fixed order, each with a part of its "
+            "own in every picture, so none can be left out; only SceneTok's tokens are a set"
+        )
     count = len(scene.tokens)
     if tuple(chosen.shape) != (count,):
         raise ValueError(f"a choice among {count} tokens has shape [{count}], got {list(chosen.shape)}")

@@ -297,8 +297,13 @@ class SceneTokens:
         )
 
 
-def check_scene_model(scene: SceneTokens, name: str, digest: str, token_dim: int) -> None:
-    """Raise `ValueError` unless `scene` holds tokens of the model of this name and hash."""
+def check_scene_model(scene: SceneTokens, family: str, name: str, digest: str, token_dim: int) -> None:
+    """Raise `ValueError` unless `scene` holds tokens of the model of this family, name and hash."""
+    if scene.family != family:
+        raise ValueError(
+            f"these tokens are of family {scene.family!r} (model {scene.preset!r}), and {name!r} is a model of family "
+            f"{family!r}; load {scene.preset!r}, or encode the views again with {name!r}"
+        )
     if scene.model_hash != digest or scene.tokens.shape[-1] != token_dim:
         raise ValueError(
             f"these tokens were made by model {scene.preset!r} ({scene.model_hash}), not by {name!r} ({digest}); load "

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .pipeline import SceneTok
+from .families import SceneModel
 from .sampling import Preview, Progress
 from .types import Cameras, SceneTokens
 
@@ -18,7 +18,7 @@ _RAMP = torch.tensor(
 
 
 def render_uncertainty(
-    model: SceneTok,
+    model: SceneModel,
     scene: SceneTokens,
     cameras: Cameras,
     samples: int = 4,
@@ -47,8 +47,13 @@ def render_uncertainty(
         root mean square over the colours; float32 on the CPU.
 
     Raises:
-        ValueError: fewer than 2 samples, or what `SceneTok.render` refuses.
+        ValueError: fewer than 2 samples, a model whose pictures are no samples, or what `SceneTok.render` refuses.
     """
+    if model.steps is None:
+        raise ValueError(
+            f"{model.config.name!r} ({model.config.family}) renders the same picture from any noise, so its samples "
+            "never differ; uncertainty needs a model that samples, such as a SceneTok"
+        )
 
     def render(generator: torch.Generator, report: Progress | None) -> Tensor:
         return model.render(

@@ -15,7 +15,7 @@ import torch
 
 from scenetok_core import DepthHead
 from scenetok_core.types import Cameras
-from tests import outside, small, staged
+from tests import outside, small, small_latents, staged
 
 ROOT = Path(__file__).resolve().parents[1]
 PACK = "pack"
@@ -66,10 +66,28 @@ def placement():
     loads["previews"], _ = during(lambda: model.render(scene, path, steps=1, progress=lambda *call: call[2]()))
     loads["generate"], _ = during(lambda: generator.generate(views[[0]], path, model))
     loads["depth"], same_depth = during(lambda: _same_depth(plain, model, scene, path))
+    same_latents = _place_latents(managed, during, loads, views, path)
     management.unload_all_models()  # as ComfyUI does when memory has run out
     again = model.render(scene, path)
     same = torch.equal(frames, plain.render(plain.encode(views), path)) and torch.equal(frames, again)
-    return {"loads": loads, "same": same and same_depth, "plain place": plain.place.__name__}
+    return {"loads": loads, "same": same and same_depth and same_latents, "plain place": plain.place.__name__}
+
+
+def _place_latents(managed, during, loads, views, path):
+    """The same of a 3DRAE and a 3DDiT; whether managed ones give what plain ones do."""
+    with tempfile.TemporaryDirectory() as folder:
+        plain, drawer = small_latents.rae(Path(folder)), small_latents.dit3d(Path(folder))
+    model = managed(plain, CPU, CPU)
+    loads["fuse"], scene = during(lambda: model.encode(views))
+    loads["decode"], frames = during(lambda: model.render(scene, path))
+    loads["points"], maps = during(lambda: model.point_maps(scene, path))
+    loads["draw"], drawn = during(lambda: managed(drawer, CPU, CPU).generate(views[[0]], path, model))
+    pairs = [
+        (frames, plain.render(scene, path)),
+        (maps.points, plain.point_maps(scene, path).points),
+        (drawn.tokens, drawer.generate(views[[0]], path, plain).tokens),
+    ]
+    return all(torch.equal(managed_result, result) for managed_result, result in pairs)
 
 
 def _same_depth(plain, model, scene, path):

@@ -11,12 +11,12 @@ VIEWS, FRAMES, STEPS = 6, 7, 3
 LOAD, VIEW, ENCODE, PATH, RENDER, VIDEO, SAVE = "1", "2", "3", "4", "5", "6", "8"
 
 
-def write_capture(folder, count=VIEWS, file_names=None):
-    views = small.views(count)
+def write_capture(folder, count=VIEWS, file_names=None, size=(small.IMAGE, small.IMAGE)):
+    views = small.views(count, size)
     names = file_names or [f"images/{i:03}.png" for i in range(count)]
     for name, picture in zip(names, views.rgb, strict=True):
         save_image(folder / name, picture)
-    write_transforms(folder / "transforms.json", views.cameras, names, (small.IMAGE, small.IMAGE))
+    write_transforms(folder / "transforms.json", views.cameras, names, size)
 
 
 def saved_file(comfy, listed):

@@ -101,6 +101,10 @@ def test_grey_depth_is_white_where_it_is_near_in_one_range_for_all_frames():
     grey = grey_depth(torch.tensor([1.0, 2.0, 2.0, 4.0]).view(2, 1, 1, 2), (1.0, 4.0))
     torch.testing.assert_close(grey.flatten(), torch.tensor([1, 1 / 3, 1 / 3, 0]))
     assert torch.equal(grey_depth(torch.tensor([1.0, 2.0, 2.0, 4.0]).view(2, 1, 1, 2)), grey)
+    unknown = torch.tensor([[0.0, -3.0], [torch.nan, torch.inf]])
+    some = grey_depth(torch.cat([torch.tensor([[1.0, 2.0], [2.0, 4.0]]), unknown]).view(4, 1, 1, 2))
+    assert some.isfinite().all() and not some[2:].any() and some[0, 0, 0] == 1
+    assert not grey_depth(torch.zeros(1, 1, 2, 2)).any()
 
 
 def test_the_core_nodes_get_the_layout_that_they_read(posed):

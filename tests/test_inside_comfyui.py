@@ -42,6 +42,10 @@ def test_only_the_network_of_a_stage_is_loaded(inside):
         "previews": [*[[["Decoder"]], [["VideoDc"]]] * steps, [["VideoDc"]]],  # all frames are more than a preview
         "generate": [[["AutoencoderKL"]], *[[["SceneGen"]]] * 2],  # to prepare and to draw
         "depth": [[["Decoder"]], [["VideoDc"]]],
+        "fuse": [[["FuseNeck"]]],
+        "decode": [[["PictureDecoder"]]],
+        "points": [[["PointDecoder"]]],
+        "draw": [*[[["FuseNeck"]]] * 2, [["Dit3d"]]],  # with the view, and without for guidance
     }
     loads = [load for stage in told["loads"].values() for load in stage]
     assert all(load["whole"] and load["bytes"] > 0 for load in loads)

@@ -13,8 +13,9 @@ from tests import small
 
 COUNT, EVERY = 11, 3
 INPUTS, BETWEEN = [0, 3, 6, 9], [1, 2, 4, 5, 7, 8]
+MEAN = "posterior mean, 1 step"
 LEAVE_OUT_SCORES = [
-    "posterior mean, 1 step",
+    MEAN,
     "sample, 3 steps",
     "nearest input view",
     "mean colour of the inputs",
@@ -71,10 +72,11 @@ def test_views_between_the_inputs_are_rendered(model, result):
     assert torch.equal(result.inputs.rgb, views.rgb[INPUTS])
     assert torch.equal(result.truth.rgb, views.rgb[BETWEEN])
     scene = model.encode(views[INPUTS])
-    for steps, pictures in ((1, result.mean), (model.config.sampling.steps, result.sample)):
+    mean, sample = result.renderings.values()
+    for steps, pictures in ((1, mean), (model.config.sampling.steps, sample)):
         noise = torch.Generator().manual_seed(0)
         assert torch.equal(pictures, model.render(scene, views.cameras[BETWEEN], steps=steps, generator=noise))
-    assert not torch.equal(result.mean, result.sample)
+    assert not torch.equal(mean, sample)
 
 
 def test_views_are_encoded_in_the_scale_asked_for(model, result):
@@ -82,14 +84,14 @@ def test_views_are_encoded_in_the_scale_asked_for(model, result):
     scaled = leave_out(model, views, EVERY, scale="none")
     scene = model.encode(views[INPUTS], scale="none")
     noise = torch.Generator().manual_seed(0)
-    assert torch.equal(scaled.mean, model.render(scene, views.cameras[BETWEEN], steps=1, generator=noise))
-    assert not torch.equal(scaled.mean, result.mean)
+    assert torch.equal(scaled.renderings[MEAN], model.render(scene, views.cameras[BETWEEN], steps=1, generator=noise))
+    assert not torch.equal(scaled.renderings[MEAN], result.renderings[MEAN])
 
 
 def test_scores_name_renderings_and_baselines(result):
     scores = result.scores()
     assert list(scores) == LEAVE_OUT_SCORES
-    assert scores["posterior mean, 1 step"] == pytest.approx(float(psnr(result.mean, result.truth.rgb).mean()))
+    assert scores[MEAN] == pytest.approx(float(psnr(result.renderings[MEAN], result.truth.rgb).mean()))
     assert scores["16x16 thumbnail of the truth"] == pytest.approx(100), "the pictures are no larger than that"
 
 

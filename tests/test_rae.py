@@ -11,7 +11,7 @@ from scenetok_core.checkpoints import load_scene, save_checkpoint, save_scene
 from scenetok_core.configs import SceneTokConfig
 from scenetok_core.pipeline import SceneTok
 from scenetok_core.rae import Rae
-from scenetok_core.subsets import first_tokens, keep_tokens
+from scenetok_core.subsets import first_tokens
 from scenetok_core.types import Views
 from tests import small, small_latents
 
@@ -279,16 +279,8 @@ def test_a_scene_survives_its_file(model, scene, tmp_path):
     assert torch.equal(model.render(again, small.cameras(2)), model.render(scene, small.cameras(2)))
 
 
-def test_tokens_of_the_other_family_are_refused(model, scene, tmp_path):
-    scenetok = SceneTok.load(small.checkpoint(tmp_path))
-    with pytest.raises(ValueError, match=r"made by model 'small' .*, not by 'small-rae'"):
-        model.render(scenetok.encode(small.views()), small.cameras(1))
-    with pytest.raises(ValueError, match=r"made by model 'small-rae' .*, not by 'small'"):
-        scenetok.render(scene, small.cameras(1))
-
-
 def test_some_of_the_tokens_are_no_scene(model, scene):
-    fewer = keep_tokens(scene, first_tokens(scene, 3))
+    fewer = scene.replace(mask=first_tokens(scene, 3))
     for method in (model.render, model.point_maps):
         with pytest.raises(ValueError, match=r"3 of 6 .*learnt and ordered"):
             method(fewer, small.cameras(1))

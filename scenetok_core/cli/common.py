@@ -11,9 +11,10 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from ..captures import open_capture
+from ..captures import Capture
+from ..families import SceneModel
+from ..families import open_model as open_scene_model
 from ..nn.blocks import compile_blocks
-from ..pipeline import SceneTok
 from ..types import Views
 
 DEVICES = "cuda" if torch.cuda.is_available() else "cpu"
@@ -44,11 +45,11 @@ def check_device(device: str) -> None:
         raise ValueError(f"device {device!r} is not usable ({reason}); try --device cpu") from error
 
 
-def open_model(arguments: argparse.Namespace) -> SceneTok:
-    """The model of `add_model`'s arguments."""
+def open_model(arguments: argparse.Namespace) -> SceneModel:
+    """The scene model of `add_model`'s arguments."""
     check_device(arguments.device)
     folders = weight_folders(arguments.checkpoint, arguments.weights)
-    model = SceneTok.load(arguments.checkpoint, device=arguments.device, folders=folders)
+    model = open_scene_model(arguments.checkpoint, device=arguments.device, folders=folders)
     if arguments.compile:
         compile_blocks(model.networks)
     return model
@@ -91,11 +92,10 @@ def writing(path: Path) -> Iterator[None]:
         raise ValueError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
 
 
-def all_views(capture: str | Path, size: int) -> Views:
-    """All pictures of a capture as squares of `size` pixels, with a progress bar."""
-    opened = open_capture(capture)
+def load_views(capture: Capture, model: SceneModel) -> Views:
+    """All pictures of a capture at the size of the model's, with a progress bar."""
     with bar("read", "picture") as progress:
-        return opened.load(size=size, progress=progress)
+        return capture.load(size=model.picture_size(capture.sizes[0]), progress=progress)
 
 
 def print_scores(left_out: int, inputs: int, views: int, scores: Mapping[str, float]) -> None:

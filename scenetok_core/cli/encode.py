@@ -9,7 +9,7 @@ import torch
 
 from ..captures import open_capture
 from ..checkpoints import save_scene
-from .common import add_capture, add_model, add_scale, bar, check_every, check_output, open_model, writing
+from .common import add_capture, add_model, add_scale, bar, check_every, check_output, load_views, open_model, writing
 
 _SCENES = (".safetensors",)
 
@@ -22,11 +22,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reference",
         type=int,
-        help="view whose camera is the origin, counted from 0 among the views that --every leaves (default: the most "
-        "central one)",
+        help="view whose camera is the origin, counted from 0 among the views that --every leaves (default: the "
+        "model's own choice: of SceneTok the most central one, of 3DRAE the first)",
     )
     add_scale(parser)
-    parser.add_argument("--sample", action="store_true", help="draw from the posteriors instead of taking their means")
+    parser.add_argument("--sample", action="store_true", help="draw from the posteriors, where the model has some")
     parser.add_argument("--seed", type=int, default=0, help="seed for --sample (default 0)")
     add_model(parser)
 
@@ -38,8 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
     model = open_model(arguments)
     capture = open_capture(arguments.capture)
     every = capture.subset(slice(None, None, arguments.every))
-    with bar("read", "picture") as progress:
-        views = every.load(size=model.config.image_size, progress=progress)
+    views = load_views(every, model)
     with bar("encode") as progress:
         scene = model.encode(
             views,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..captures import open_capture
 from ..leave_out import leave_out
 from ..sheets import save_image
 from .common import (
@@ -12,10 +13,10 @@ from .common import (
     add_capture,
     add_model,
     add_scale,
-    all_views,
     bar,
     check_every,
     check_output,
+    load_views,
     open_model,
     print_scores,
     writing,
@@ -28,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--every", type=int, required=True, help="encode every n-th view, render those between")
     add_scale(parser)
     parser.add_argument("--seed", type=int, default=0, help="noise seed (default 0)")
-    parser.add_argument("--out", type=Path, help="contact sheet to write (.png): inputs, truth, mean, sample")
+    parser.add_argument("--out", type=Path, help="contact sheet to write (.png): inputs, truth, renderings")
     add_model(parser)
 
 
@@ -38,7 +39,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.out is not None:
         check_output(arguments.out, PICTURES)
     model = open_model(arguments)
-    views = all_views(arguments.capture, model.config.image_size)
+    views = load_views(open_capture(arguments.capture), model)
     with bar("render") as progress:
         result = leave_out(
             model, views, arguments.every, scale=arguments.scene_scale, seed=arguments.seed, progress=progress

@@ -18,7 +18,9 @@ from torch import Tensor
 from ..checkpoints import load_scene
 from ..configs import QUALITIES, SolverName, TemporalTiles, convert
 from ..depth import DepthHead, colour_depth
+from ..families import SceneModel
 from ..files import replacing
+from ..point_depth import PointDepth
 from ..seen import describe_seen, measure_seen
 from ..trajectories import PRESETS, make_trajectory, modifier_options, preset_options
 from ..video import write_video
@@ -26,6 +28,7 @@ from .common import add_model, bar, check_output, open_model, writing
 
 _VIDEOS = (".mp4",)
 _ARRAYS = (".npz",)  # of depth
+_OWN_POINTS = ""  # `--depth` without a head
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,8 +68,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="noise seed (default 0)")
     parser.add_argument(
         "--depth",
+        nargs="?",
+        const=_OWN_POINTS,
         metavar="HEAD",
-        help="render depth by this head of the model: as colours, or with --out FILE.npz its values (array `depths` "
+        help="render depth by this head of the model, or by its own point maps when none is named (3DRAE): as colours, "
+        "or with --out FILE.npz its values (array `depths` "
         "[frames, height, width] in units of the cameras)",
     )
     parser.add_argument("--fps", type=float, default=24.0, help="frames per second of the video (default 24)")
@@ -88,7 +94,7 @@ def run(arguments: argparse.Namespace) -> None:
     if bool(seen.outside.any()):
         print(f"warning: {describe_seen(seen)}", file=sys.stderr)
     model = open_model(arguments)
-    head = None if arguments.depth is None else DepthHead.load(arguments.depth, model)
+    head = None if arguments.depth is None else _depth_source(arguments.depth, model)
     began = time.perf_counter()
     with bar("render") as progress:
         render = model.render if head is None else head.render
@@ -113,6 +119,10 @@ def run(arguments: argparse.Namespace) -> None:
             write_video(arguments.out, frames if head is None else colour_depth(frames), fps=arguments.fps)
     height, width = frames.shape[-2:]
     print(f"{arguments.out}: {len(frames)} frames {width}x{height} in {time.perf_counter() - began:.1f} s")
+
+
+def _depth_source(head: str, model: SceneModel) -> DepthHead | PointDepth:
+    return PointDepth.of(model) if head == _OWN_POINTS else DepthHead.load(head, model)
 
 
 def _write_array(path: Path, depth: Tensor) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..captures import open_capture
 from ..configs import ReleasedConfig, SceneGenConfig, SceneTokConfig
 from ..downloads import known_file
 from ..generation import SceneGenerator
@@ -15,7 +16,7 @@ from ..pipeline import SceneTok
 from ..presets import PRESETS as MODELS
 from ..types import Views
 from ..verify import check_file, draw, find_files, load_generator, load_model, reconstruct
-from .common import MODEL_FOLDER, add_device, all_views, bar, check_device, check_every, in_bytes, print_scores
+from .common import MODEL_FOLDER, add_device, bar, check_device, check_every, in_bytes, load_views, print_scores
 
 _EXAMPLE = Path(__file__).resolve().parents[2] / "workflows" / "example_capture" / "transforms.json"
 
@@ -56,7 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
     assert isinstance(config, SceneTokConfig), "a scene generator draws for a SceneTok model"
     with _loading(config):
         model = load_model(config, path, arguments.device)
-    views = all_views(arguments.capture or _EXAMPLE, config.image_size)
+    views = load_views(open_capture(arguments.capture or _EXAMPLE), model)
     if generator is None:
         _verify_model(model, views, arguments)
     else:
