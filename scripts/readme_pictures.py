@@ -56,7 +56,7 @@ def workflow() -> Image.Image:
         server = ComfyServer(find_comfy(Path(folder)), Path(folder) / "base", {"scenetok": ROOT})
         with server, chromium() as browser:
             comfy = ComfyPage.open(browser.new_page(viewport=_VIEWPORT), server.url, "readme", _SETTINGS)
-            comfy.drop(json.loads((WORKFLOWS / "encode_render.json").read_text("utf-8")))
+            comfy.drop("encode_render", json.loads((WORKFLOWS / "encode_render.json").read_text("utf-8")))
             ended, detail = comfy.queue()
             if ended != "execution_success":
                 raise RuntimeError(detail)

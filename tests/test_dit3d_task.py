@@ -45,6 +45,7 @@ def batch(task):
 def test_training_and_inference_encode_a_scene_alike(scene_checkpoint, batch):
     task = Dit3dTask(run_config(scene_checkpoint, unconditional=0.0, mask_share=(0.8, 0.8)))  # one view of five stays
     chosen = task.choose(batch, generator(1))
+    assert chosen.context.rgb is not None
     example = task.frame(chosen, SIZE, generator(2))
     drawer = LatentGenerator(task.config.model, fresh(task), hash="")
     visible = task.views.draw_visible((SCENES, small_latents.COND_VIEWS), generator(2))
@@ -69,9 +70,9 @@ def test_shares_of_visible_views_are_as_asked(scene_checkpoint):
 def test_without_any_view_the_condition_knows_no_picture(scene_checkpoint, batch):
     task = Dit3dTask(run_config(scene_checkpoint, unconditional=1.0))
     chosen = task.choose(batch, generator(1))
-    black = chosen.context.rgb.clone().zero_()
     dark = reordered(chosen.context, torch.arange(small_latents.COND_VIEWS).expand(SCENES, -1))
-    dark.rgb.copy_(black)
+    assert dark.rgb is not None
+    dark.rgb.zero_()
     seen, unseen = (
         task.frame(type(chosen)(context, chosen.target), SIZE, generator(5)) for context in (chosen.context, dark)
     )
@@ -89,12 +90,13 @@ def test_every_weight_learns(task, batch):
 
 def test_a_run_makes_a_checkpoint_that_draws_for_its_model_alone(scene_checkpoint, tmp_path):
     config = run_config(scene_checkpoint, {"steps": 2, "output": str(tmp_path), "sheet_every": 2})
-    trainer = Trainer(config, Dit3dTask(config))
+    task = Dit3dTask(config)
+    trainer = Trainer(config, task)
     trainer.resume("none")
     trainer.train()
     drawer = LatentGenerator.load(tmp_path / "test" / "model.safetensors")
-    assert drawer.scene_model_hash == trainer.task.scene.hash
-    scene = drawer.generate(None, small.cameras(3), trainer.task.scene)
+    assert drawer.scene_model_hash == task.scene.hash
+    scene = drawer.generate(None, small.cameras(3), task.scene)
     assert bool(scene.tokens.isfinite().all())
     assert list((tmp_path / "test").rglob("*.png")) or list((tmp_path / "test").rglob("*.jpg"))
 
