@@ -111,6 +111,7 @@ class Editor:
         text = json.dumps({"version": 1, "keys": keys, **settings})
         self.comfy.page.evaluate(f"text => {{ {_TEXT}.value = text }}", text)
         self.settle()
+        self.comfy.page.evaluate("() => document.querySelector('.st-editor').pathEditor.host.changed()")
 
     def press(self, *keys: str) -> None:
         """Keys of the keyboard, one after another."""
@@ -170,4 +171,5 @@ class Editor:
             if holds():
                 return
             self.comfy.page.wait_for_timeout(200)
-        raise AssertionError(f"still not so after {seconds} s; the status line says {self.status!r}")
+        said = self.comfy.page.locator(".st-status").all_inner_texts()
+        raise AssertionError(f"still not so after {seconds} s; the status line says {said}")

@@ -11,8 +11,14 @@ EDITOR = "SceneTok_PathEditor"
 _ADD = """kind => {
     const node = LiteGraph.createNode(kind);
     app.graph.add(node);
-    node.pos = [60 + 800 * (app.graph.nodes.length - 1), 160];
+    const place = app.graph.nodes.length - 1;
+    node.pos = [720 * (place % 5), 900 * Math.floor(place / 5)];
     return node.id;
+}"""
+_OVERVIEW = """() => {
+    app.canvas.ds.scale = 0.24;
+    app.canvas.ds.offset = [800, 500];
+    app.canvas.setDirty(true, true);
 }"""
 _TEXTS = """kind => app.graph.nodes.filter(node => node.type === kind)
     .map(node => node.widgets.find(widget => widget.name === "keyframes").value)"""
@@ -40,6 +46,11 @@ def empty(page: Page) -> None:
 def add(page: Page, kind: str = EDITOR) -> int | str:
     """Add a node; returns its id."""
     return page.evaluate(_ADD, kind)
+
+
+def overview(page: Page) -> None:
+    """Show what `add` has added, up to 4 rows of 5 nodes."""
+    page.evaluate(_OVERVIEW)
 
 
 def texts(page: Page) -> list[str]:

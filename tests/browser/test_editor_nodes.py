@@ -130,10 +130,10 @@ def test_many_editors_share_one_context_and_free_it(page, editor, scene):
     editor.until(lambda: page.page.evaluate(ALIVE) == 0)
     for _ in range(MANY):
         graphs.add(page.page)
-    page.page.evaluate("() => app.extensionManager.command.execute('Comfy.Canvas.FitView')")
+    graphs.overview(page.page)
     graphs.give(page.page, scene)
     editor.until(lambda: [count > 100 for count in page.page.evaluate(COLOURS)] == [True] * MANY)
-    page.screenshot("path_editor_many")
+    page.screenshot("path_editor_many", fit=False)
     assert page.page.evaluate(ALIVE) == 1
     graphs.remove_all(page.page)
     editor.until(lambda: page.page.evaluate(ALIVE) == 0)
