@@ -23,8 +23,8 @@ _KEYFRAMES_HELP = """keyframes: the keys as a JSON list, in the capture's unit (
 - {"view": 3}: input camera 3 (0 = first)
 - {"position": [x, y, z], "look_at": [x, y, z]}
 - {"c2w": 4 x 4 matrix}
-Each may have "fov": vertical field of view in degrees. Empty: through the input cameras. The socket keys
-comes first."""
+Each may have "fov", the vertical field of view in degrees, and "speed" there (0.05 to 20, 1 is the usual one).
+Empty: through the input cameras. The socket keys comes first."""
 
 
 DEGREES = 60.0  # one widget serves all presets, whose own defaults differ
