@@ -99,7 +99,8 @@ def test_a_3drae_is_that_of_one_process(one, two, name):
         assert (two / name).read_text() == "task.adversary_weight is not possible with sharded weights"
         return
     assert_same_curve(one / name, two / name, tolerance=1e-3)
-    assert_same_states(one / name, two / name, tolerance=1e-3)
+    # Where a gradient is 0 to rounding, AdamW makes a step of it in either direction.
+    assert_same_states(one / name, two / name, tolerance=4e-3)
 
 
 def test_what_happens_to_one_process_counts_for_all(two):

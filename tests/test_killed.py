@@ -127,8 +127,10 @@ def test_sigterm_saves_exits_and_may_come_twice(config, whole, tmp_path):
     assert_same_end(finish(config, tmp_path), whole)
 
 
-def test_a_later_second_signal_acts_as_usual(monkeypatch):
+def test_a_later_second_signal_acts_as_usual(monkeypatch, request):
     monkeypatch.setattr(stopping, "_ECHO_S", -1.0)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background may ignore it
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     with pytest.raises(KeyboardInterrupt), stopping.stop_requests() as stop:
         signal.raise_signal(signal.SIGINT)
         pytest.fail("not reached")
