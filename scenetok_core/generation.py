@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from .autoencoders import Autoencoder
 from .camera import fit_cameras, fit_views, plucker_features, scene_scales, to_scene_frame
-from .checkpoints import load_checkpoint, load_networks
+from .checkpoints import load_networks
 from .configs import SceneGenConfig, SceneTokConfig
 from .memory import generator_bytes
 from .models.scenegen import Conditioning, GeneratorNetworks, sample_tokens
@@ -81,26 +82,13 @@ class SceneGenerator(TokenGenerator):
     `place` as in `SceneTok`.
     """
 
+    kind: ClassVar[type[SceneGenConfig]] = SceneGenConfig
     config: SceneGenConfig
     networks: GeneratorNetworks
     context_autoencoder: Autoencoder
     hash: str
     place: Place = stay
     scene_model_hash: str | None = None  # of the model whose tokens are drawn; None: nobody noted it
-
-    @classmethod
-    def load(
-        cls,
-        path: str | Path,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype | None = None,
-        folders: Sequence[Path] | None = None,
-    ) -> SceneGenerator:
-        """Load a checkpoint; arguments and errors as `SceneTok.load`."""
-        state, config, metadata = load_checkpoint(path, SceneGenConfig)
-        folders = [Path(path).parent] if folders is None else folders
-        loaded = cls.assemble(state, config, metadata["model_hash"], folders, device, dtype)
-        return replace(loaded, scene_model_hash=metadata.get("scene_model_hash"))
 
     @classmethod
     def assemble(

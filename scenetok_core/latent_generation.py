@@ -7,14 +7,15 @@ the path of which nothing is seen.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from .camera import fit_cameras, fit_views, reference_scale
-from .checkpoints import load_checkpoint, load_networks
+from .checkpoints import load_networks
 from .configs import Dit3dConfig, RaeConfig
 from .memory import dit3d_bytes
 from .models.dit3d import Dit3dNetworks, sample_latents
@@ -66,25 +67,12 @@ class LatentGenerator(TokenGenerator):
     `generate` leaves the caller's tensors and the global random state alone. `place` as in `SceneTok`.
     """
 
+    kind: ClassVar[type[Dit3dConfig]] = Dit3dConfig
     config: Dit3dConfig
     networks: Dit3dNetworks
     hash: str
     place: Place = stay
     scene_model_hash: str | None = None  # of the model whose tokens are drawn; None: nobody noted it
-
-    @classmethod
-    def load(
-        cls,
-        path: str | Path,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype | None = None,
-        folders: Sequence[Path] | None = None,
-    ) -> LatentGenerator:
-        """Load a checkpoint; arguments and errors as `SceneTok.load`."""
-        state, config, metadata = load_checkpoint(path, Dit3dConfig)
-        folders = [Path(path).parent] if folders is None else folders
-        loaded = cls.assemble(state, config, metadata["model_hash"], folders, device, dtype)
-        return replace(loaded, scene_model_hash=metadata.get("scene_model_hash"))
 
     @classmethod
     def assemble(
