@@ -53,8 +53,8 @@ class PointDepth:
         """Depth with the confidence that the model has learnt.
 
         A confidence c > 1 stands for an expected error of a point in proportion to 1 / c, so 1 - 1 / c falls evenly
-        from 1, where none is expected, to 0 at the largest that the model can tell (with VGGT's loss 0.2, in the
-        scene's frame, where the farthest camera is at distance 1). Depth is known in front of the camera.
+        from 1, where none is expected, to 0 at the largest that the model can tell: `points_alpha` of its training,
+        relative to the mean distance of the scene's points. Depth is known in front of the camera.
         """
         maps = self.model.point_maps(scene, cameras, progress=progress)
         depth = maps.depth

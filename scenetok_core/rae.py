@@ -35,7 +35,7 @@ class PointMaps:
     """Where every pixel of a path lies in the world."""
 
     points: Tensor  # [T, 3, H, W] in coordinates and units of the input cameras
-    confidence: Tensor  # [T, H, W] > 1, as learnt: 1 / confidence is an expected error, in the scene's frame
+    confidence: Tensor  # [T, H, W] > 1, as learnt: falls as 1 / the error to expect
     cameras: Cameras  # T, of these pictures
 
     @property

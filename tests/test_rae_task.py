@@ -131,17 +131,20 @@ def test_points_of_a_scene_do_not_depend_on_the_cameras_that_see_it(task, batch)
     torch.testing.assert_close(example.points, local / far[:, None, None, None, None], atol=1e-4, rtol=1e-3)
 
 
-def test_the_point_loss_is_what_it_is_by_hand():
+@pytest.mark.parametrize("distance", [1.0, 3.0])
+def test_the_point_loss_is_what_it_is_by_hand(distance):
     truth = torch.zeros(1, 1, 3, 1, 8)
+    truth[:, :, 2] = distance  # of which all lengths are a part
     points = truth.clone()
-    points[0, 0, 0, 0] = torch.arange(8.0)  # errors 0 to 7, gradients 1, 2 and 4 at the three scales
+    points[0, 0, 1, 0] = distance * torch.arange(8.0)  # errors 0 to 7, gradients 1, 2 and 4 at the three scales
     confidence, known = torch.full((1, 1, 1, 8), 2.0), torch.ones(1, 1, 1, 8, dtype=torch.bool)
-    expected = 2 * 3.5 - 0.2 * math.log(2) + 2 * (1 + 2 + 4) / 3
-    assert float(point_loss(points, confidence, truth, known)) == pytest.approx(expected)
+    expected = 2 * 3.5 - 0.3 * math.log(2) + 2 * (1 + 2 + 4) / 3
+    assert float(point_loss(points, confidence, truth, known, 0.3)) == pytest.approx(expected)
     known[..., 4:] = False
-    expected = 2 * 1.5 - 0.2 * math.log(2) + 2 * (1 + 2 + 0) / 3
-    assert float(point_loss(points, confidence, truth, known)) == pytest.approx(expected)
-    assert float(point_loss(points, confidence, truth, ~known & known)) == 0
+    truth[..., 4:] = 100  # unknown, so it changes nothing
+    expected = 2 * 1.5 - 0.3 * math.log(2) + 2 * (1 + 2 + 0) / 3
+    assert float(point_loss(points, confidence, truth, known, 0.3)) == pytest.approx(expected)
+    assert float(point_loss(points, confidence, truth, ~known & known, 0.3)) == 0
 
 
 @pytest.mark.parametrize("size", [(8, 12), (12, 8), (5, 9), (16, 16), (30, 20)])

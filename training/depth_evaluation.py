@@ -91,9 +91,9 @@ class PointDepth:
         return self._maps(tokens, cameras).depth
 
     def spread(self, tokens: SceneTokens, cameras: Cameras, samples: int, seed: int) -> tuple[Tensor, Tensor]:
-        """Depth and the inverse of its confidence, which is learnt as an error in the scene's frame."""
+        """Depth and a proportion of the error to expect, which is learnt relative to the mean distance of points."""
         maps = self._maps(tokens, cameras)
-        return maps.depth, 1 / (maps.confidence * tokens.scene_scale)
+        return maps.depth, maps.depth.abs().mean() / maps.confidence
 
     def without_unit(self, tokens: SceneTokens) -> None:
         """Units do not matter."""

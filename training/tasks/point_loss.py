@@ -8,9 +8,9 @@ from torch import Tensor
 from scenetok_core.camera import ray_map
 from scenetok_core.types import Cameras
 
-_ALPHA = 0.2  # of the logarithm of the confidence
 _GRADIENT_SCALES = 3
 _FARTHEST = 30.0  # points beyond this distance from the origin, in the scene's frame, are as good as unknown
+_NEAREST = 1e-6
 
 
 def points_of_depth(
@@ -32,11 +32,16 @@ def point_loss(
     confidence: Tensor,  # [B, T, H, W] > 0
     truth: Tensor,  # [B, T, 3, H, W]
     known: Tensor,  # [B, T, H, W] bool
+    alpha: float,  # of the logarithm of the confidence
 ) -> Tensor:
-    """Distances and gradients weighted by the confidence, which must not be small: [B]; 0 where nothing is known."""
-    error = points - truth
-    weighted = confidence * error.norm(dim=-3) - _ALPHA * confidence.log()
-    total = _mean(weighted, known)
+    """Errors and their gradients, weighted by the confidence, which must not be small: [B]; 0 where nothing is known.
+
+    Lengths are relative to the mean distance of a scene's known points from the origin, so all scenes count the same;
+    the best confidence is then alpha over the relative error to expect.
+    """
+    mean_distance = _mean(truth.norm(dim=-3), known).clamp_min(_NEAREST)
+    error = (points - truth) / mean_distance[:, None, None, None, None]
+    total = _mean(confidence * error.norm(dim=-3) - alpha * confidence.log(), known)
     for scale in range(_GRADIENT_SCALES):
         step = 2**scale
         coarse, sure, there = error[..., ::step, ::step], confidence[..., ::step, ::step], known[..., ::step, ::step]
@@ -50,11 +55,11 @@ def point_loss(
 
 
 def points_and_logs(
-    points: Tensor, confidence: Tensor, truth: Tensor, known: Tensor
+    points: Tensor, confidence: Tensor, truth: Tensor, known: Tensor, alpha: float
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """As `point_loss`, with scalars to log: the loss, and the distance from the truth over that from the origin."""
-    losses = point_loss(points, confidence, truth, known)
-    error = (points - truth).norm(dim=2) / truth.norm(dim=2).clamp_min(1e-6)
+    losses = point_loss(points, confidence, truth, known, alpha)
+    error = (points - truth).norm(dim=2) / truth.norm(dim=2).clamp_min(_NEAREST)
     counted = known.flatten(1).any(1)  # scenes without depth have no loss; NaN where none has one
     return losses, {
         "loss_points": losses.detach()[counted].mean(),

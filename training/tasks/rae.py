@@ -224,7 +224,7 @@ class RaeTask:
         if placed:
             assert example.points is not None and example.known is not None
             points, confidence = placed
-            of_points, more = points_and_logs(points, confidence, example.points, example.known)
+            of_points, more = points_and_logs(points, confidence, example.points, example.known, task.points_alpha)
             losses, logs = losses + task.points_weight * of_points, logs | more
         return losses, logs if task.tokens_per_batch is None else logs | {"scenes": float(len(losses))}
 

@@ -27,6 +27,7 @@ class RaeTaskConfig(CurriculumConfig):
     gradient_weight: float = 0.0  # of the L1 loss between picture gradients
     picture_weight: float = 1.0
     points_weight: float = 1.0
+    points_alpha: float = 0.2  # the error, relative to the mean distance of points, at which confidence ends
     attention_gain: float = 1.0  # of the queries at the start, where they are normalised
     perceptual_weight: float = 0.0  # lambda_1 of the paper, 0: no such loss
     perceptual: PerceptualName = "auto"  # the network: lpips where its weights are at hand, else efficientnet-lite0
@@ -51,6 +52,7 @@ class RaeTaskConfig(CurriculumConfig):
         require(0 <= low <= high <= 1, f"task.mask_share must rise within [0, 1], got {self.mask_share}")
         low, high = self.aspects
         require(0 < low <= high, f"task.aspects must rise from above 0, got {self.aspects}")
+        require(self.points_alpha > 0, f"task.points_alpha must be positive, got {self.points_alpha}")
         weights = "picture_weight gradient_weight points_weight perceptual_weight adversary_weight"
         for name in ("token_noise", *weights.split()):
             require(getattr(self, name) >= 0, f"task.{name} must be >= 0, got {getattr(self, name)}")
