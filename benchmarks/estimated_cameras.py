@@ -16,9 +16,9 @@ from torch import Tensor
 
 from scenetok_core import SceneTok, open_capture
 from scenetok_core.leave_out import leave_out
-from scenetok_core.pose_estimation import EstimationConfig, Lens, Order, estimate_cameras
-from scenetok_core.sheets import save_image
+from scenetok_core.pictures.sheets import save_image
 from scenetok_core.types import Views
+from scenetok_core.views.pose_estimation import EstimationConfig, Lens, Order, estimate_cameras
 from training.measures.poses import trajectory_errors
 
 ROOT = Path(__file__).resolve().parents[1]

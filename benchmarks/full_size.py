@@ -18,9 +18,9 @@ from safetensors.torch import save_file
 from benchmarks import machine
 from benchmarks.random_models import random_weights
 from scenetok_core.autoencoders import published_files, vavae, videodc
-from scenetok_core.checkpoints import build_networks, save_checkpoint
 from scenetok_core.configs import SceneTokConfig
-from scenetok_core.presets import PRESETS
+from scenetok_core.weights.checkpoints import build_networks, save_checkpoint
+from scenetok_core.weights.presets import PRESETS
 from scripts.demo import Stopwatch, titles_of
 from tests.engine import ComfyServer, find_comfy, run_prompt
 from tests.engine.workflows import WORKFLOWS, Json

@@ -29,8 +29,8 @@ from scenetok_core.configs import CompressorConfig, DecoderConfig, SamplingConfi
 from scenetok_core.files import write_text
 from scenetok_core.models.networks import sample_latents
 from scenetok_core.passes import Pass
-from scenetok_core.presets import PRESETS
 from scenetok_core.types import Cameras
+from scenetok_core.weights.presets import PRESETS
 from tests.memory import PeakMemory
 
 _FRAMES, _QUICK_FRAMES = (64, 256, 1024), (16, 64)

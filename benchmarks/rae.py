@@ -25,11 +25,11 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from benchmarks import machine
 from benchmarks.random_models import random_latent_generator, random_rae
-from scenetok_core.checkpoints import load_networks
 from scenetok_core.configs import DIT3D_PRESETS, RAE_PRESETS, Dit3dConfig, RaeConfig
 from scenetok_core.files import write_text
 from scenetok_core.rae import Rae
 from scenetok_core.types import Cameras, Views
+from scenetok_core.weights.checkpoints import load_networks
 
 _VIEWS, _SIDE = 16, 252
 _AUTOENCODER = dataclasses.replace(RAE_PRESETS["3drae-dinov2"], points=None)  # points are not decoded

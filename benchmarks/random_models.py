@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from scenetok_core import SceneTok
 from scenetok_core.autoencoders import Autoencoder, build_autoencoder, vavae, videodc
-from scenetok_core.checkpoints import build_networks, load_networks
 from scenetok_core.configs import Dit3dConfig, ModelConfig, RaeConfig, SceneGenConfig, SceneTokConfig
 from scenetok_core.encoders import ENCODERS, ImageEncoder
 from scenetok_core.generation import SceneGenerator
 from scenetok_core.latent_generation import LatentGenerator
 from scenetok_core.rae import Rae
+from scenetok_core.weights.checkpoints import build_networks, load_networks
 
 _SHAPES: Mapping[str, Callable[[], Mapping[str, Sequence[int]]]] = {
     "va-vae": vavae.published_shapes,

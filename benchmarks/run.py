@@ -38,7 +38,7 @@ from scenetok_core.models.networks import sample_latents
 from scenetok_core.models.scenegen import SceneGen, sample_tokens
 from scenetok_core.nn.rope import AxialRope
 from scenetok_core.sampling import make_schedule
-from scenetok_core.weights import assign_weights
+from scenetok_core.weights.loading import assign_weights
 
 N = TypeVar("N", bound=nn.Module)
 _VIEWS, _LATENTS, _GUIDANCE = 12, 8, 3.0

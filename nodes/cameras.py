@@ -6,8 +6,8 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..scenetok_core import make_trajectory
-from ..scenetok_core.framing import DEFAULT_FOV, single_camera
 from ..scenetok_core.trajectories import modifier_options, preset_options
+from ..scenetok_core.trajectories.framing import DEFAULT_FOV, single_camera
 from ..scenetok_core.transfer import transfer_path
 from .path_inputs import DEGREES, path_inputs, python_degrees
 from .path_tools import path_and_report, report_output

@@ -6,8 +6,8 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..scenetok_core import SceneModel
-from ..scenetok_core.camera_check import READINGS, check_cameras
-from ..scenetok_core.sheets import to_tensor
+from ..scenetok_core.pictures.sheets import to_tensor
+from ..scenetok_core.views.camera_check import READINGS, check_cameras
 from .sockets import (
     ModelSocket,
     NodeProgress,

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ..scenetok_core import SceneModel
 from ..scenetok_core.depth import colour_depth, grey_depth
-from ..scenetok_core.geometry import DepthSource, measure_depth, to_da3
 from ..scenetok_core.point_depth import PointDepth
+from ..scenetok_core.points.geometry import DepthSource, measure_depth, to_da3
 from . import folders
 from .devices import load_managed_head
 from .sockets import (

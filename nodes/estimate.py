@@ -7,9 +7,9 @@ from typing import Any, get_args
 from comfy_api.latest import Input, io
 from torch import Tensor
 
-from ..scenetok_core.frame_selection import pick_frames
-from ..scenetok_core.photograph import load_photographs
-from ..scenetok_core.pose_estimation import EstimationConfig, Lens, Order, estimate_cameras
+from ..scenetok_core.views.frame_selection import pick_frames
+from ..scenetok_core.views.photograph import load_photographs
+from ..scenetok_core.views.pose_estimation import EstimationConfig, Lens, Order, estimate_cameras
 from . import folders
 from .sockets import NodeProgress, SceneCamerasSocket, fault, image_from_frames, known
 

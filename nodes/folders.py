@@ -14,11 +14,11 @@ import folder_paths
 
 from ..scenetok_core import open_capture
 from ..scenetok_core.captures import CAMERA_SUFFIXES, Capture, absolute, confined, find_cameras, list_pictures
-from ..scenetok_core.checkpoints import checkpoint_family
 from ..scenetok_core.configs import DepthConfig
-from ..scenetok_core.downloads import known_file
 from ..scenetok_core.families import GENERATOR_FAMILIES, MODEL_FAMILIES
 from ..scenetok_core.files import check_portable, with_slashes
+from ..scenetok_core.weights.checkpoints import checkpoint_family
+from ..scenetok_core.weights.downloads import known_file
 from .archives import unpack
 
 MODELS = "scenetok"

@@ -9,9 +9,9 @@ from comfy_api.latest import io
 
 from ..scenetok_core import open_generator, open_model
 from ..scenetok_core.captures import Capture
-from ..scenetok_core.framing import DEFAULT_FOV
-from ..scenetok_core.photograph import load_photograph
-from ..scenetok_core.selection import select_views
+from ..scenetok_core.trajectories.framing import DEFAULT_FOV
+from ..scenetok_core.views.photograph import load_photograph
+from ..scenetok_core.views.selection import select_views
 from . import folders
 from .devices import DTYPES, load_managed
 from .sockets import (

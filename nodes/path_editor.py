@@ -5,9 +5,9 @@ from __future__ import annotations
 from comfy_api.latest import io, ui
 from torch import Tensor
 
-from ..scenetok_core.path_editor import edited_path, editor_scene, thumbnails
-from ..scenetok_core.seen import describe_seen
+from ..scenetok_core.pictures.path_editor import edited_path, editor_scene, thumbnails
 from ..scenetok_core.trajectories import read_keyed_path
+from ..scenetok_core.views.seen import describe_seen
 from .path_inputs import limit_input
 from .path_tools import check_path, report_output
 from .sockets import SceneCamerasSocket, fault, image_from_frames, known, read_cameras, views_from_sockets

@@ -7,11 +7,11 @@ import logging
 from comfy_api.latest import io, ui
 from torch import Tensor
 
-from ..scenetok_core.path_preview import draw_path
-from ..scenetok_core.seen import Seen, describe_seen, limit_to_seen, measure_seen
-from ..scenetok_core.sheets import to_tensor
+from ..scenetok_core.pictures.path_preview import draw_path
+from ..scenetok_core.pictures.sheets import to_tensor
 from ..scenetok_core.trajectories import edit_path, join_paths
 from ..scenetok_core.types import Cameras
+from ..scenetok_core.views.seen import Seen, describe_seen, limit_to_seen, measure_seen
 from .path_inputs import limit_input
 from .sockets import SceneCamerasSocket, image_from_frames, known, read_cameras
 

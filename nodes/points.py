@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from comfy_api.latest import Types, io
 
-from ..scenetok_core.file_axes import AXES, check_axes
-from ..scenetok_core.point_files import load_trimesh, save_glb, save_ply
-from ..scenetok_core.points import PointFilters, fuse_points
-from ..scenetok_core.turntable import turntable
+from ..scenetok_core.points.axes import AXES, check_axes
+from ..scenetok_core.points.files import load_trimesh, save_glb, save_ply
+from ..scenetok_core.points.fusion import PointFilters, fuse_points
+from ..scenetok_core.points.turntable import turntable
 from . import folders
 from .sockets import (
     GeometrySocket,

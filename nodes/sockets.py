@@ -17,9 +17,9 @@ from torch import Tensor
 
 from ..scenetok_core import Cameras, SceneTokens, Views
 from ..scenetok_core.configs import SolverName
-from ..scenetok_core.geometry import PosedDepth, from_da3
-from ..scenetok_core.points import PointCloud
-from ..scenetok_core.sheets import to_image
+from ..scenetok_core.pictures.sheets import to_image
+from ..scenetok_core.points.fusion import PointCloud
+from ..scenetok_core.points.geometry import PosedDepth, from_da3
 
 SceneTokensSocket = io.Custom("SCENE_TOKENS")
 SceneCamerasSocket = io.Custom("SCENE_CAMERAS")

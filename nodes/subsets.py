@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..scenetok_core import subsets
-from ..scenetok_core.sheets import contact_sheet, evenly_spread, side_by_side, to_tensor
+from ..scenetok_core.pictures.sheets import contact_sheet, evenly_spread, side_by_side, to_tensor
 from .sockets import SceneTokensSocket, image_from_frames, known, read_tokens, seed_input, tokens_input
 
 _CATEGORY = "SceneTok/tokens"

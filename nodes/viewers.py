@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 from ..scenetok_core import Cameras
 from ..scenetok_core.interchange import LAYOUTS, VIEWER_FOV, from_load3d, from_upright, insert_key, place_at, viewer_fit
-from ..scenetok_core.selection import middle_view
+from ..scenetok_core.views.selection import middle_view
 from . import folders
 from .interchange import CATEGORY, read_sides, side_inputs
 from .sockets import SceneCamerasSocket, known, read_cameras

@@ -4,7 +4,6 @@ from scenetok_core import SceneTok, open_capture, make_trajectory
 """
 
 from .captures import open_capture
-from .checkpoints import load_scene, save_scene
 from .configs import DepthConfig, Dit3dConfig, RaeConfig, SceneGenConfig, SceneTokConfig
 from .depth import DepthHead
 from .families import SceneModel, open_generator, open_model
@@ -14,6 +13,7 @@ from .pipeline import SceneTok
 from .rae import Rae
 from .trajectories import make_trajectory
 from .types import Cameras, SceneTokens, Views
+from .weights.checkpoints import load_scene, save_scene
 
 __all__ = [
     "Cameras",

@@ -15,7 +15,6 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from .checkpoints import load_checkpoint
 from .configs import DepthConfig, SceneTokConfig, TemporalTiles
 from .families import SceneModel
 from .models.depth import DepthNetworks, SizeToken
@@ -24,7 +23,8 @@ from .pipeline import SceneTok
 from .sampling import Progress
 from .types import Cameras, SceneTokens, check_shape
 from .uncertainty import as_mask, heat_map, spread_of_samples
-from .weights import check_shapes
+from .weights.checkpoints import load_checkpoint
+from .weights.loading import check_shapes
 
 _CERTAIN_SHARE = 0.2  # of the depth: where samples deviate by as much or more, confidence is 0
 _FARTHEST, _NEAREST = 0.02, 0.98  # quantiles of inverse depth that relative pictures stretch to the whole range

@@ -21,8 +21,8 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from .checkpoints import model_hash, read_tensors
-from .weights import assign_weights, check_shapes
+from .weights.checkpoints import model_hash, read_tensors
+from .weights.loading import assign_weights, check_shapes
 
 FILES = ("config.json", "model.safetensors")
 _PICTURES = 16  # encoded at once

@@ -9,7 +9,6 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from .checkpoints import checkpoint_family
 from .configs import Dit3dConfig, RaeConfig, SceneGenConfig, SceneTokConfig, TemporalTiles
 from .generation import SceneGenerator
 from .latent_generation import LatentGenerator
@@ -17,6 +16,7 @@ from .pipeline import SceneTok
 from .rae import Rae
 from .sampling import Progress
 from .types import Cameras, SceneTokens, Views
+from .weights.checkpoints import checkpoint_family
 
 _MODELS: dict[str, type[SceneTok] | type[Rae]] = {SceneTokConfig.family: SceneTok, RaeConfig.family: Rae}
 _GENERATORS: dict[str, type[SceneGenerator] | type[LatentGenerator]] = {

@@ -12,17 +12,17 @@ from torch import Tensor, nn
 
 from .autoencoders import Autoencoder
 from .camera import fit_cameras, fit_views, plucker_features, scene_scales, to_scene_frame
-from .checkpoints import load_networks
 from .configs import SceneGenConfig, SceneTokConfig
 from .memory import generator_bytes
 from .models.scenegen import Conditioning, GeneratorNetworks, sample_tokens
 from .pipeline import SceneTok, or_seeded
 from .placement import Place, encode_frames, stay
-from .published import load_autoencoder
 from .sampling import Progress
 from .token_generator import TokenGenerator, check_scene_model_of, whole_schedule
 from .types import Cameras, SceneTokens, Views
-from .weights import default_dtype
+from .weights.checkpoints import load_networks
+from .weights.loading import default_dtype
+from .weights.published import load_autoencoder
 
 
 @dataclass(frozen=True, eq=False)

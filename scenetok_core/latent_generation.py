@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from .camera import fit_cameras, fit_views, reference_scale
-from .checkpoints import load_networks
 from .configs import Dit3dConfig, RaeConfig
 from .memory import dit3d_bytes
 from .models.dit3d import Dit3dNetworks, sample_latents
@@ -25,7 +24,8 @@ from .rae import Rae
 from .sampling import Progress
 from .token_generator import TokenGenerator, check_scene_model_of, whole_schedule
 from .types import Cameras, SceneTokens, Views
-from .weights import default_dtype
+from .weights.checkpoints import load_networks
+from .weights.loading import default_dtype
 
 
 @dataclass(frozen=True, eq=False)

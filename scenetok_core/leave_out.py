@@ -13,8 +13,8 @@ from .baselines import mean_colour, nearest_view, thumbnail
 from .camera import fit_views
 from .families import SceneModel
 from .metrics import psnr
+from .pictures.sheets import contact_sheet, evenly_spread
 from .sampling import Progress
-from .sheets import contact_sheet, evenly_spread
 from .types import Views
 
 _THUMBNAILS = (8, 16)

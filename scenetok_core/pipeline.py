@@ -11,18 +11,18 @@ from torch import Tensor, nn
 
 from .autoencoders import Autoencoder
 from .camera import fit_cameras, fit_views, ray_features, scale_focal, scene_scale, to_scene_frame
-from .checkpoints import load_checkpoint, load_networks
 from .configs import SceneTokConfig, TemporalTiles, at_quality
 from .frames import FrameWriter
 from .memory import compressor_bytes
 from .models.networks import Networks
 from .passes import Pass, PathNoise, PathSampler
 from .placement import Exhaustion, Place, Room, Stages, encode_frames, fits_whole, free_memory, stay
-from .published import load_autoencoder
 from .sampling import Progress, Schedule, check_solver
-from .selection import middle_view, select_views, sharpness
 from .types import Cameras, SceneTokens, Views, check_scene_model
-from .weights import default_dtype
+from .views.selection import middle_view, select_views, sharpness
+from .weights.checkpoints import load_checkpoint, load_networks
+from .weights.loading import default_dtype
+from .weights.published import load_autoencoder
 
 
 @dataclass

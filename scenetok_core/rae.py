@@ -14,17 +14,17 @@ import torch
 from torch import Tensor, nn
 
 from .camera import fit_cameras, fit_views, plucker_features, reference_scale, to_scene_frame
-from .checkpoints import load_checkpoint, load_networks
 from .configs import RaeConfig
 from .encoders import ImageEncoder, load_encoder
 from .memory import neck_bytes, queries_bytes
 from .models.rae import PictureDecoder, PointDecoder, RaeNetworks
-from .picture_size import fitting_size
 from .placement import Exhaustion, Place, Stages, no_memory, stay
 from .sampling import Progress
-from .selection import select_views, sharpness
 from .types import Cameras, SceneTokens, Views, check_scene_model
-from .weights import default_dtype
+from .views.picture_size import fitting_size
+from .views.selection import select_views, sharpness
+from .weights.checkpoints import load_checkpoint, load_networks
+from .weights.loading import default_dtype
 
 _VIEWS_PER_PASS = 16
 _PREVIEW_FRAMES = 9

@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from .camera import camera_extent
-from .sheets import to_image, to_tensor
+from .pictures.sheets import to_image, to_tensor
 from .types import Cameras, SceneTokens
 
 THUMBNAIL_PX = 256

@@ -10,10 +10,10 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from .checkpoints import load_checkpoint
 from .configs import Dit3dConfig, RaeConfig, SamplingConfig, SceneGenConfig, SceneTokConfig
 from .sampling import Progress, Schedule, make_schedule
 from .types import Cameras, SceneTokens, Views
+from .weights.checkpoints import load_checkpoint
 
 G = TypeVar("G", bound="TokenGenerator")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from .camera import camera_extent, relative_poses
-from .selection import middle_view
 from .types import Cameras
+from .views.selection import middle_view
 
 
 def transfer_path(path: Cameras, onto: Cameras, scale: float | None = None, reference: int | None = None) -> Cameras:

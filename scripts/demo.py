@@ -28,8 +28,8 @@ from scenetok_core import open_capture
 from scenetok_core.baselines import mean_colour, nearest_view
 from scenetok_core.captures import load_image
 from scenetok_core.metrics import psnr
-from scenetok_core.sheets import contact_sheet, evenly_spread, save_image, to_image
-from scenetok_core.video import read_video_frames
+from scenetok_core.pictures.sheets import contact_sheet, evenly_spread, save_image, to_image
+from scenetok_core.pictures.video import read_video_frames
 from tests.engine import (
     ComfyClient,
     ComfyServer,

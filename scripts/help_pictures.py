@@ -20,9 +20,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from scenetok_core.drawing import Canvas
 from scenetok_core.files import replacing
-from scenetok_core.path_glyphs import BACKGROUND, TEXT
+from scenetok_core.pictures.canvas import Canvas
+from scenetok_core.pictures.path_glyphs import BACKGROUND, TEXT
 from scripts.make_workflow import ROOT, definitions_of, tomllib
 from scripts.workflow_pictures import pictures_of, rows
 from tests.engine import ComfyServer, find_comfy, run_prompt

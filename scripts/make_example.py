@@ -17,11 +17,11 @@ from torch import Tensor
 from scenetok_core import SceneTok, open_capture
 from scenetok_core.camera import fit_views
 from scenetok_core.captures import write_transforms
-from scenetok_core.checkpoints import save_scene
+from scenetok_core.pictures.sheets import to_image
+from scenetok_core.pictures.video import write_video
 from scenetok_core.scene_info import annotate
-from scenetok_core.sheets import to_image
 from scenetok_core.types import Cameras
-from scenetok_core.video import write_video
+from scenetok_core.weights.checkpoints import save_scene
 from training.data.rooms import Rooms, RoomsConfig
 from training.data.scenes import Scenes
 from training.data.walks import WalkStyle, clearance

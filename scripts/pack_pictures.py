@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 
 from scenetok_core import SceneTok, SceneTokens, make_trajectory, open_capture
 from scenetok_core.files import replacing
-from scenetok_core.sheets import evenly_spread, to_image
+from scenetok_core.pictures.sheets import evenly_spread, to_image
 from tests.engine.workflows import WORKFLOWS
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -18,7 +18,7 @@ from playwright.sync_api import FloatRect
 
 from scenetok_core import SceneTok, make_trajectory, open_capture
 from scenetok_core.files import replacing
-from scenetok_core.sheets import to_image
+from scenetok_core.pictures.sheets import to_image
 from scripts.pack_pictures import BACKGROUND, CAPTURE, CHECKPOINT, IMAGES, QUIET, ROOT, rounded
 from tests.browser.page import ComfyPage, chromium
 from tests.engine import ComfyServer, find_comfy

@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 
 from scenetok_core.captures import open_capture
-from scenetok_core.drawing import Canvas
-from scenetok_core.path_glyphs import BACKGROUND, TEXT
-from scenetok_core.path_preview import draw_path, draw_view
-from scenetok_core.sheets import save_image
+from scenetok_core.pictures.canvas import Canvas
+from scenetok_core.pictures.path_glyphs import BACKGROUND, TEXT
+from scenetok_core.pictures.path_preview import draw_path, draw_view
+from scenetok_core.pictures.sheets import save_image
 from scenetok_core.trajectories import make_trajectory
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -16,8 +16,8 @@ from pathlib import Path
 from PIL import Image
 
 from scenetok_core.files import replacing
-from scenetok_core.sheets import to_image
-from scenetok_core.video import read_video_frames
+from scenetok_core.pictures.sheets import to_image
+from scenetok_core.pictures.video import read_video_frames
 from scripts.make_workflow import ROOT, read_layouts
 from tests.engine import ComfyServer, find_comfy, run_prompt
 from tests.engine.workflows import WORKFLOWS, Json

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scenetok_core.checkpoints import save_checkpoint
+from scenetok_core.weights.checkpoints import save_checkpoint
 from tests import small
 from tests.engine import ComfyServer, EngineMissingError, find_comfy, run_prompt
 from tests.engine.workflows import WORKFLOWS, edited

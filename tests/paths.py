@@ -4,8 +4,8 @@ import math
 
 import torch
 
-from scenetok_core.framing import look_at
-from scenetok_core.splines import rotation_about
+from scenetok_core.trajectories.framing import look_at
+from scenetok_core.trajectories.splines import rotation_about
 from scenetok_core.types import Cameras
 
 FOCAL = 0.9

@@ -4,7 +4,7 @@ import json
 import urllib.request
 
 from scenetok_core.captures import write_transforms
-from scenetok_core.sheets import save_image
+from scenetok_core.pictures.sheets import save_image
 from tests import small
 
 VIEWS, FRAMES, STEPS = 6, 7, 3

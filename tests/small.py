@@ -4,7 +4,6 @@ from pathlib import Path
 
 import torch
 
-from scenetok_core.checkpoints import build_networks, save_checkpoint
 from scenetok_core.configs import (
     CompressorConfig,
     DecoderConfig,
@@ -18,6 +17,7 @@ from scenetok_core.models.depth import DepthNetworks
 from scenetok_core.models.networks import Networks
 from scenetok_core.pipeline import SceneTok
 from scenetok_core.types import Cameras, Views
+from scenetok_core.weights.checkpoints import build_networks, save_checkpoint
 
 IMAGE, PATCH, TOKENS, TOKEN_DIM = 16, 4, 6, 8
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import torch
 
-from scenetok_core.checkpoints import build_networks, load_networks, save_checkpoint
 from scenetok_core.configs import Dit3dConfig, PointsConfig, RaeConfig, SamplingConfig
 from scenetok_core.latent_generation import LatentGenerator
 from scenetok_core.rae import Rae
+from scenetok_core.weights.checkpoints import build_networks, load_networks, save_checkpoint
 
 PATCH, TOKENS, TOKEN_DIM, COND_VIEWS = 4, 6, 16, 5
 SQUARE = 16  # pixels along an edge of the largest square picture

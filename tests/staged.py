@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 
-from scenetok_core.checkpoints import build_networks
 from scenetok_core.configs import CompressorConfig, DecoderConfig, SamplingConfig
 from scenetok_core.generation import SceneGenerator
 from scenetok_core.pipeline import SceneTok
+from scenetok_core.weights.checkpoints import build_networks
 from tests import small
 from tests.test_autoencoders import small as small_autoencoder
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from scenetok_core.checkpoints import read_tensors
+from scenetok_core.weights.checkpoints import read_tensors
 from tests import rae_runs
 from tests.fitting import fresh
 from tests.rae_runs import SCENES, generator

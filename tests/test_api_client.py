@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from scenetok_core.checkpoints import load_scene
-from scenetok_core.video import read_video_frames
+from scenetok_core.pictures.video import read_video_frames
+from scenetok_core.weights.checkpoints import load_scene
 from scripts import api_client
 from tests.served import FRAMES, STEPS, write_capture
 

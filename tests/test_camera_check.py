@@ -7,8 +7,8 @@ import torch
 
 from scenetok_core import SceneTok, open_capture
 from scenetok_core.camera import flip_opengl, scale_focal
-from scenetok_core.camera_check import READINGS, CameraCheck, check_cameras, rounds_of_hiding
 from scenetok_core.types import Views
+from scenetok_core.views.camera_check import READINGS, CameraCheck, check_cameras, rounds_of_hiding
 from tests import small
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -8,7 +8,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from scenetok_core.autoencoders import LatentSpec
-from scenetok_core.checkpoints import (
+from scenetok_core.configs import SamplingConfig, SceneTokConfig, from_dict, to_dict
+from scenetok_core.types import SceneTokens
+from scenetok_core.weights.checkpoints import (
     load_checkpoint,
     load_networks,
     load_scene,
@@ -17,8 +19,6 @@ from scenetok_core.checkpoints import (
     save_checkpoint,
     save_scene,
 )
-from scenetok_core.configs import SamplingConfig, SceneTokConfig, from_dict, to_dict
-from scenetok_core.types import SceneTokens
 from tests import small
 
 KIB, MIB = 1024, 1024**2

@@ -13,10 +13,10 @@ from PIL import Image
 
 from scenetok_core import DepthHead, SceneTok, make_trajectory
 from scenetok_core.camera import fit_image
-from scenetok_core.checkpoints import load_scene, save_checkpoint
 from scenetok_core.cli import main
 from scenetok_core.depth import colour_depth
-from scenetok_core.video import read_video_frames
+from scenetok_core.pictures.video import read_video_frames
+from scenetok_core.weights.checkpoints import load_scene, save_checkpoint
 from tests import small
 from tests.test_leave_out import LEAVE_OUT_SCORES
 

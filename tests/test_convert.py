@@ -15,15 +15,21 @@ import torch
 import torch._utils
 from safetensors.torch import save_file
 
-from scenetok_core.checkpoints import build_networks, load_checkpoint, load_networks, read_tensors, save_checkpoint
 from scenetok_core.cli import main
 from scenetok_core.configs import SceneGenConfig, SceneTokConfig
-from scenetok_core.convert import convert_checkpoint, file_hash
 from scenetok_core.models.networks import sample_latents
 from scenetok_core.models.scenegen import sample_tokens
-from scenetok_core.pickles import read_pickled
-from scenetok_core.presets import PRESETS
 from scenetok_core.sampling import make_schedule
+from scenetok_core.weights.checkpoints import (
+    build_networks,
+    load_checkpoint,
+    load_networks,
+    read_tensors,
+    save_checkpoint,
+)
+from scenetok_core.weights.convert import convert_checkpoint, file_hash
+from scenetok_core.weights.pickles import read_pickled
+from scenetok_core.weights.presets import PRESETS
 from tests import small
 
 BAD_INPUT = 2
@@ -249,7 +255,7 @@ def call(module, name, argument):
         ("torch", "load"),
         ("torch._utils", "_rebuild_tensor_v2.__globals__"),
         ("collections", "OrderedDict.__init__"),
-        ("scenetok_core.pickles", "read_pickled"),
+        ("scenetok_core.weights.pickles", "read_pickled"),
     ],
 )
 def test_whatever_a_pickle_calls_is_inert(tmp_path, module, name):

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from scenetok_core import DepthHead, SceneTok
-from scenetok_core.checkpoints import load_checkpoint, read_tensors, save_checkpoint
-from scenetok_core.convert import convert_checkpoint
 from scenetok_core.depth import colour_depth, depth_pictures, read_depth
 from scenetok_core.models.depth import DepthNetworks, SizeToken
 from scenetok_core.nn.attention import attend, use_attention
 from scenetok_core.types import Views
+from scenetok_core.weights.checkpoints import load_checkpoint, read_tensors, save_checkpoint
+from scenetok_core.weights.convert import convert_checkpoint
 from tests import small
 
 SCALE = 0.7

@@ -10,7 +10,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-from scenetok_core.checkpoints import read_tensors, write_tensors
+from scenetok_core.weights.checkpoints import read_tensors, write_tensors
 from tests import distributed_jobs as jobs
 from tests.processes import ROOT, launch, run_log
 from tests.test_training_loop import run_toy, toy_config, toy_trainer

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from scenetok_core import cli, downloads
+from scenetok_core import cli
 from scenetok_core.cli import download as command
-from scenetok_core.downloads import KNOWN_FILES, KnownFile, address_of, download, known_file, published_size
+from scenetok_core.weights import downloads
+from scenetok_core.weights.downloads import KNOWN_FILES, KnownFile, address_of, download, known_file, published_size
 
 ROOT = Path(__file__).resolve().parents[1]
 NAME, REPO = "weights.pt", "someone/weights"
@@ -341,7 +342,7 @@ def test_the_size_is_recorded_or_asked(server, file):
 def test_hf_endpoint_is_followed_and_importing_does_not_load_the_hub(server, tmp_path):
     code = f"""
 import sys
-from scenetok_core.downloads import KnownFile, download, published_size
+from scenetok_core.weights.downloads import KnownFile, download, published_size
 print("huggingface_hub" in sys.modules)
 file = KnownFile("{NAME}", "autoencoder", "MIT", repo="{REPO}")
 print(published_size(file))

@@ -8,13 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from scenetok_core import downloads
-from scenetok_core.checkpoints import save_checkpoint
 from scenetok_core.configs import RaeConfig
-from scenetok_core.downloads import KNOWN_FILES, address_of, known_file, known_folder
 from scenetok_core.encoders import ENCODERS, FILES, ImageEncoder, load_encoder
 from scenetok_core.models.rae import RaeNetworks
 from scenetok_core.rae import Rae
+from scenetok_core.weights import downloads
+from scenetok_core.weights.checkpoints import save_checkpoint
+from scenetok_core.weights.downloads import KNOWN_FILES, address_of, known_file, known_folder
 from tests import small
 from tests.memory import PeakMemory
 

@@ -7,19 +7,19 @@ import pytest
 import torch
 
 from scenetok_core import Rae, SceneTok, open_generator, open_model
-from scenetok_core.camera_check import READINGS, check_cameras
-from scenetok_core.checkpoints import load_scene
 from scenetok_core.cli import main
 from scenetok_core.depth import DepthHead
 from scenetok_core.generation import SceneGenerator
-from scenetok_core.geometry import measure_depth
 from scenetok_core.latent_generation import LatentGenerator
 from scenetok_core.leave_out import leave_out
+from scenetok_core.pictures.video import read_video_frames
 from scenetok_core.point_depth import PointDepth
+from scenetok_core.points.geometry import measure_depth
 from scenetok_core.scene_info import describe, report
 from scenetok_core.subsets import keep_tokens, sweep
 from scenetok_core.uncertainty import render_uncertainty
-from scenetok_core.video import read_video_frames
+from scenetok_core.views.camera_check import READINGS, check_cameras
+from scenetok_core.weights.checkpoints import load_scene
 from tests import small, small_latents
 from tests.served import write_capture
 

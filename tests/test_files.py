@@ -7,7 +7,7 @@ import torch
 
 from scenetok_core.captures import open_capture, write_cameras_json, write_transforms
 from scenetok_core.files import check_portable, replacing, with_slashes, write_text
-from scenetok_core.sheets import save_image
+from scenetok_core.pictures.sheets import save_image
 from tests import small
 from tests.captures import write_realestate
 from training.config import MUON, OptimConfig

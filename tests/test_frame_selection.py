@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.nn.functional import avg_pool2d, interpolate
 
-from scenetok_core.frame_selection import pick_frames
-from scenetok_core.video import write_video
+from scenetok_core.pictures.video import write_video
+from scenetok_core.views.frame_selection import pick_frames
 
 FPS, HEIGHT, WIDTH = 10.0, 256, 384
 STEP = 8  # pixels that the picture moves from frame to frame

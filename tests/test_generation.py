@@ -7,11 +7,11 @@ import torch
 
 from scenetok_core import SceneGenerator, SceneTok
 from scenetok_core.camera import plucker_features, relative_poses
-from scenetok_core.checkpoints import load_scene, save_scene
 from scenetok_core.generation import parse_values
 from scenetok_core.models.scenegen import sample_tokens
 from scenetok_core.sampling import make_schedule
 from scenetok_core.types import Views
+from scenetok_core.weights.checkpoints import load_scene, save_scene
 from tests import small
 
 STEPS, ANCHORS, EXTENT = 3, 4, 1.4

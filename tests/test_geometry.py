@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from scenetok_core import DepthHead, SceneTok
-from scenetok_core.checkpoints import checkpoint_family, save_scene
 from scenetok_core.depth import depth_limits, depth_pictures, grey_depth, read_depth
-from scenetok_core.geometry import PosedDepth, from_da3, measure_depth, to_da3
-from scenetok_core.points import PointFilters, fuse_points, unproject
+from scenetok_core.points.fusion import PointFilters, fuse_points, unproject
+from scenetok_core.points.geometry import PosedDepth, from_da3, measure_depth, to_da3
 from scenetok_core.types import Cameras, Views
+from scenetok_core.weights.checkpoints import checkpoint_family, save_scene
 from tests import small
 
 FRAMES, SIZE = 3, (6, 8)

@@ -11,7 +11,6 @@ from scenetok_core import Cameras, Views, open_capture
 from scenetok_core.camera import invert_poses
 from scenetok_core.captures import read_cameras, write_colmap, write_realestate
 from scenetok_core.captures.export import FORMATS, save_cameras
-from scenetok_core.geometry import PosedDepth, to_da3
 from scenetok_core.interchange import (
     from_cameractrl,
     from_depth_anything,
@@ -27,8 +26,9 @@ from scenetok_core.interchange import (
     to_wan,
     viewer_fit,
 )
-from scenetok_core.point_files import file_points
-from scenetok_core.points import PointCloud
+from scenetok_core.points.files import file_points
+from scenetok_core.points.fusion import PointCloud
+from scenetok_core.points.geometry import PosedDepth, to_da3
 from tests import outside, small
 from tests.captures import CX, CY, FX, FY, HEIGHT, NAMES, VIEWS, WIDTH, assert_same_cameras, reference, w2c
 from tests.outside import PAYLOADS, payload

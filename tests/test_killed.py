@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from scenetok_core.checkpoints import read_tensors
 from scenetok_core.files import replacing
+from scenetok_core.weights.checkpoints import read_tensors
 from tests.processes import TIMEOUT_S, environment, run_log, train_command, write_run
 from tests.test_training_loop import assert_same, logged, run_toy, toy_config
 from training import stopping, trainer

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from scenetok_core.checkpoints import load_scene, save_scene
 from scenetok_core.latent_generation import LatentGenerator
 from scenetok_core.models.dit3d import Dit3d
 from scenetok_core.rae import Rae
 from scenetok_core.types import Views
+from scenetok_core.weights.checkpoints import load_scene, save_scene
 from tests import small, small_latents
 from tests.small_latents import COND_VIEWS, TOKEN_DIM, TOKENS
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from scenetok_core.camera import ray_map
-from scenetok_core.splines import rotation_about
+from scenetok_core.trajectories.splines import rotation_about
 from scenetok_core.types import Cameras, Views
 from tests import small
 from training.cases import Case

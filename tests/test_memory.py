@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from scenetok_core.autoencoders import build_autoencoder
-from scenetok_core.checkpoints import build_networks
 from scenetok_core.configs import SceneGenConfig, SceneTokConfig
 from scenetok_core.memory import compressor_bytes, decoder_bytes, generator_bytes
 from scenetok_core.models.networks import DecoderVelocity
 from scenetok_core.models.scenegen import sample_tokens
-from scenetok_core.presets import PRESETS
 from scenetok_core.sampling import denoise_windows, make_schedule
+from scenetok_core.weights.checkpoints import build_networks
+from scenetok_core.weights.presets import PRESETS
 from tests.memory import PeakMemory
 from tests.test_autoencoders import RELEASED
 from tests.test_autoencoders import small as small_autoencoder

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 import torch
 
-from scenetok_core.checkpoints import build_networks
 from scenetok_core.configs import Dit3dConfig, PointsConfig, RaeConfig
 from scenetok_core.memory import dit3d_bytes, neck_bytes, queries_bytes
 from scenetok_core.models.dit3d import sample_latents
 from scenetok_core.sampling import make_schedule
+from scenetok_core.weights.checkpoints import build_networks
 from tests.memory import PeakMemory
 from tests.test_memory import DEPTH, FORMATS, assert_covered, attention_without_scores
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 from safetensors.torch import load_file, save_file
 
-from scenetok_core.checkpoints import read_tensors
 from scenetok_core.configs import from_dict
+from scenetok_core.weights.checkpoints import read_tensors
 from tests.test_training_loop import assert_same, run_toy, toy_config
 from training.config import BATCHES, MUON, DataConfig, at_default
 from training.state import list_states

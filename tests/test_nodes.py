@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from scenetok_core.checkpoints import load_scene
+from scenetok_core.pictures.video import read_video_frames
 from scenetok_core.trajectories import PRESETS, preset_options
-from scenetok_core.video import read_video_frames
+from scenetok_core.weights.checkpoints import load_scene
 from tests import small
 from tests.engine import PromptRejectedError
 from tests.engine.workflows import edited

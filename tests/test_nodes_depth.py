@@ -8,13 +8,13 @@ import torch
 from PIL import Image
 
 from scenetok_core import DepthHead, SceneTok
-from scenetok_core.checkpoints import load_scene
 from scenetok_core.depth import grey_depth
-from scenetok_core.geometry import measure_depth
-from scenetok_core.points import PointFilters, fuse_points
-from scenetok_core.sheets import to_bytes, to_tensor
+from scenetok_core.pictures.sheets import to_bytes, to_tensor
+from scenetok_core.pictures.video import read_video_frames
+from scenetok_core.points.fusion import PointFilters, fuse_points
+from scenetok_core.points.geometry import measure_depth
 from scenetok_core.trajectories import make_trajectory
-from scenetok_core.video import read_video_frames
+from scenetok_core.weights.checkpoints import load_scene
 from tests import small
 from tests.engine import PromptRejectedError
 from tests.engine.workflows import edited

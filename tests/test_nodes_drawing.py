@@ -10,8 +10,8 @@ import torch
 from PIL import ExifTags, Image
 
 from scenetok_core.captures import exif_fov
-from scenetok_core.checkpoints import load_scene
-from scenetok_core.sheets import save_image
+from scenetok_core.pictures.sheets import save_image
+from scenetok_core.weights.checkpoints import load_scene
 from tests import small
 from tests.engine import PromptRejectedError
 from tests.engine.workflows import edited

@@ -3,9 +3,9 @@
 import pytest
 from PIL import Image
 
-from scenetok_core.camera_check import READINGS
-from scenetok_core.sheets import save_image, to_tensor
-from scenetok_core.video import write_video
+from scenetok_core.pictures.sheets import save_image, to_tensor
+from scenetok_core.pictures.video import write_video
+from scenetok_core.views.camera_check import READINGS
 from tests import rooms, small
 from tests.engine import PromptRejectedError
 from tests.served import LOAD, VIEW, VIEWS, saved_file

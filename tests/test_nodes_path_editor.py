@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from scenetok_core import Cameras
-from scenetok_core.path_editor import edited_path
+from scenetok_core.pictures.path_editor import edited_path
 from tests.engine import PromptRejectedError
 from tests.served import PATH, RENDER, VIEW, VIEWS, saved_file
 from tests.test_nodes_paths import text_of

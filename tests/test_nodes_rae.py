@@ -5,10 +5,10 @@ import torch
 from PIL import Image
 
 from scenetok_core import open_capture, open_model
-from scenetok_core.checkpoints import load_scene
-from scenetok_core.sheets import to_tensor
+from scenetok_core.pictures.sheets import to_tensor
+from scenetok_core.pictures.video import read_video_frames
 from scenetok_core.trajectories import make_trajectory
-from scenetok_core.video import read_video_frames
+from scenetok_core.weights.checkpoints import load_scene
 from tests import small, small_latents
 from tests.engine.workflows import edited
 from tests.served import ENCODE, FRAMES, LOAD, PATH, RENDER, SAVE, VIDEO, VIEW, VIEWS, saved_file, write_capture

@@ -7,8 +7,8 @@ import urllib.request
 import pytest
 from PIL import Image
 
-from scenetok_core.checkpoints import load_scene, save_scene
 from scenetok_core.scene_info import annotate, read_thumbnail
+from scenetok_core.weights.checkpoints import load_scene, save_scene
 from tests import small
 from tests.engine import PromptRejectedError
 from tests.engine.workflows import edited

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from scenetok_core.checkpoints import load_checkpoint, save_checkpoint
 from scenetok_core.configs import PointsConfig, RaeConfig
 from scenetok_core.models.rae import RaeNetworks
 from scenetok_core.rae import Rae
+from scenetok_core.weights.checkpoints import load_checkpoint, save_checkpoint
 from tests import small
 from training.normalise import main, measure, training_views
 from training.tasks import load_config

@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 
-from scenetok_core.path_editor import edited_path, editor_scene, thumbnails
-from scenetok_core.seen import measure_seen
+from scenetok_core.pictures.path_editor import edited_path, editor_scene, thumbnails
 from scenetok_core.trajectories import follow, keyframes, keyframes_from_json, loop, make_trajectory, read_keyed_path
+from scenetok_core.views.seen import measure_seen
 from tests import small
 
 FRAMES = 9

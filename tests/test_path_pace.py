@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from scenetok_core.framing import estimate_up, focus_point
-from scenetok_core.splines import path_lengths, rotation_about
 from scenetok_core.trajectories import PRESETS, Pace, keyframes, loop, make_trajectory, modifier_options, orbit
+from scenetok_core.trajectories.framing import estimate_up, focus_point
 from scenetok_core.trajectories.rig import to_keys
+from scenetok_core.trajectories.splines import path_lengths, rotation_about
 from tests.paths import EYE, PIVOT, UP, looking_at, make_cameras, ring, turned, walk
 
 FRAMES = 24

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from scenetok_core.drawing import Canvas
-from scenetok_core.framing import focus_point
-from scenetok_core.path_glyphs import INPUTS, KEYS, OUTSIDE, PANEL, PIVOT, time_colour
-from scenetok_core.path_layout import frustums, preview_layout
-from scenetok_core.path_preview import draw_path, draw_view
+from scenetok_core.pictures.canvas import Canvas
+from scenetok_core.pictures.path_glyphs import INPUTS, KEYS, OUTSIDE, PANEL, PIVOT, time_colour
+from scenetok_core.pictures.path_layout import frustums, preview_layout
+from scenetok_core.pictures.path_preview import draw_path, draw_view
 from scenetok_core.trajectories import make_trajectory
+from scenetok_core.trajectories.framing import focus_point
 from tests.paths import EYE, UP, looking_at, make_cameras, ring, walk
 from tests.paths import PIVOT as MEETING
 

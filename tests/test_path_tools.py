@@ -5,8 +5,6 @@ import math
 import pytest
 import torch
 
-from scenetok_core.framing import focus_distance, focus_point
-from scenetok_core.splines import path_lengths
 from scenetok_core.trajectories import (
     edit_path,
     join_paths,
@@ -18,7 +16,9 @@ from scenetok_core.trajectories import (
     smooth_path,
     trim_path,
 )
+from scenetok_core.trajectories.framing import focus_distance, focus_point
 from scenetok_core.trajectories.rig import to_keys
+from scenetok_core.trajectories.splines import path_lengths
 from tests.paths import FOCAL, PIVOT, SIZE, ring, walk
 
 FRAMES = 24

@@ -8,8 +8,8 @@ from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import IFDRational
 
 from scenetok_core.captures import exif_fov
-from scenetok_core.framing import DEFAULT_FOV
-from scenetok_core.photograph import load_photograph, load_photographs
+from scenetok_core.trajectories.framing import DEFAULT_FOV
+from scenetok_core.views.photograph import load_photograph, load_photographs
 
 WIDTH, HEIGHT = 40, 30
 FILM, FOCAL, DENSITY, UNIT, TAKEN_WIDTH, TAKEN_HEIGHT = (

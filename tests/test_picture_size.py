@@ -6,7 +6,7 @@ from itertools import product
 import pytest
 
 from scenetok_core.configs import RaeConfig
-from scenetok_core.picture_size import fitting_size
+from scenetok_core.views.picture_size import fitting_size
 
 RELEASED, TINY, NARROW = (14, (37000, 75500)), (8, (4096, 4096)), (4, (64, 1024))
 SIDES = [1, 3, 8, 13, 14, 15, 64, 100, 192, 223, 256, 270, 448, 720, 1080, 1920, 4032]

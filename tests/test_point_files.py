@@ -8,10 +8,10 @@ import pytest
 import torch
 import trimesh
 
-from scenetok_core.file_axes import AXES
-from scenetok_core.point_files import file_points, save_glb, save_ply
-from scenetok_core.points import PointCloud, unproject
-from scenetok_core.turntable import INPUT_COLOUR, PATH_COLOUR, turntable
+from scenetok_core.points.axes import AXES
+from scenetok_core.points.files import file_points, save_glb, save_ply
+from scenetok_core.points.fusion import PointCloud, unproject
+from scenetok_core.points.turntable import INPUT_COLOUR, PATH_COLOUR, turntable
 from scenetok_core.types import Cameras
 from tests import small
 from training.data.rooms import Rooms, RoomsConfig

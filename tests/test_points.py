@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from scenetok_core.geometry import PosedDepth
-from scenetok_core.points import PointCloud, PointFilters, edges, fuse_points, project, unproject
+from scenetok_core.points.fusion import PointCloud, PointFilters, edges, fuse_points, project, unproject
+from scenetok_core.points.geometry import PosedDepth
 from scenetok_core.types import Cameras, Views
 from tests import small
 from training.data.rooms import Rooms, RoomsConfig

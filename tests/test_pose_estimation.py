@@ -8,11 +8,12 @@ import tempfile
 import pytest
 import torch
 
-from scenetok_core import open_capture, pose_estimation
+from scenetok_core import open_capture
 from scenetok_core.captures import Distortion
 from scenetok_core.cli import main
-from scenetok_core.pose_estimation import EstimationConfig, EstimationReport, estimate_cameras, pairs_to_match
-from scenetok_core.sheets import save_image
+from scenetok_core.pictures.sheets import save_image
+from scenetok_core.views import pose_estimation
+from scenetok_core.views.pose_estimation import EstimationConfig, EstimationReport, estimate_cameras, pairs_to_match
 from tests import rooms
 from training.measures.poses import trajectory_errors
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from scenetok_core.checkpoints import build_networks
 from scenetok_core.configs import SceneGenConfig, from_dict, to_dict
-from scenetok_core.presets import PRESETS, fit_preset, model_tensors, recognise
+from scenetok_core.weights.checkpoints import build_networks
+from scenetok_core.weights.presets import PRESETS, fit_preset, model_tensors, recognise
 
 RELEASED = Path(__file__).parent / "released_parameters.json"
 MODELS: Any = PRESETS  # each test knows which kind its models are

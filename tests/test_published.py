@@ -4,9 +4,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from scenetok_core import published
 from scenetok_core.autoencoders import PatchAutoencoder, published_files
-from scenetok_core.published import load_autoencoder
+from scenetok_core.weights import published
+from scenetok_core.weights.published import load_autoencoder
 
 STATE = {"encoder.conv_in.weight": torch.arange(6.0).view(2, 3)}
 

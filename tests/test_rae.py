@@ -7,12 +7,12 @@ import torch
 from torch import nn
 
 from scenetok_core.camera import fit_views, to_scene_frame
-from scenetok_core.checkpoints import load_scene, save_checkpoint, save_scene
 from scenetok_core.configs import SceneTokConfig
 from scenetok_core.pipeline import SceneTok
 from scenetok_core.rae import Rae
 from scenetok_core.subsets import first_tokens
 from scenetok_core.types import Views
+from scenetok_core.weights.checkpoints import load_scene, save_checkpoint, save_scene
 from tests import small, small_latents
 
 SAME = 2e-5

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from scenetok_core.checkpoints import build_networks
 from scenetok_core.configs import DIT3D_PRESETS, RAE_PRESETS, from_dict, to_dict
 from scenetok_core.encoders import ENCODERS
+from scenetok_core.weights.checkpoints import build_networks
 
 WIDTH, PATCH, RAY = 768, 14, 6
 

@@ -7,9 +7,9 @@ import torch
 from safetensors.torch import save_file
 
 from scenetok_core import SceneTokens, load_scene, save_scene
-from scenetok_core.checkpoints import load_checkpoint, read_tensors
+from scenetok_core.pictures.sheets import save_image
 from scenetok_core.scene_info import annotate, describe, read_thumbnail, report
-from scenetok_core.sheets import save_image
+from scenetok_core.weights.checkpoints import load_checkpoint, read_tensors
 from tests import small
 
 

@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from scenetok_core.framing import reach
-from scenetok_core.seen import describe_seen, limit_to_seen, measure_seen
 from scenetok_core.trajectories import make_trajectory
+from scenetok_core.trajectories.framing import reach
 from scenetok_core.types import Cameras
+from scenetok_core.views.seen import describe_seen, limit_to_seen, measure_seen
 from tests.paths import EYE, make_cameras, ring, turned, walk
 
 FRAMES = 32

@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from scenetok_core.camera import fit_image
-from scenetok_core.selection import middle_view, select_views, sharpness
-from scenetok_core.splines import rotation_about
+from scenetok_core.trajectories.splines import rotation_about
 from scenetok_core.types import Cameras
+from scenetok_core.views.selection import middle_view, select_views, sharpness
 
 VIEWS = 21
 SIDE = 32

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from scenetok_core.splines import matrix_from_quaternion, quaternion_from_matrix, rotation_about, slerp
+from scenetok_core.trajectories.splines import matrix_from_quaternion, quaternion_from_matrix, rotation_about, slerp
 
 
 @pytest.mark.parametrize("axis", [(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, -2, 0.5)])

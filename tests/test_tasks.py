@@ -9,9 +9,9 @@ import torch
 from scenetok_core import SceneTok, Views
 from scenetok_core.autoencoders import PatchAutoencoder
 from scenetok_core.camera import camera_extents, ray_features
-from scenetok_core.checkpoints import load_checkpoint
 from scenetok_core.models.compressor import Posterior
 from scenetok_core.models.networks import Networks
+from scenetok_core.weights.checkpoints import load_checkpoint
 from tests import small
 from tests import test_autoencoders as autoencoders
 from training.config import DataConfig, RunConfig

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from scenetok_core.checkpoints import build_networks, load_checkpoint
 from scenetok_core.configs import DepthConfig, RaeConfig, SceneTokConfig
 from scenetok_core.models.networks import Networks
 from scenetok_core.models.rae import RaeNetworks
-from scenetok_core.presets import PRESETS
+from scenetok_core.weights.checkpoints import build_networks, load_checkpoint
+from scenetok_core.weights.presets import PRESETS
 from tests import small
 from training.config import at_default
 from training.finetune import start_from

@@ -5,8 +5,6 @@ import pytest
 import torch
 
 from scenetok_core.camera import pose_distance
-from scenetok_core.framing import look_at
-from scenetok_core.splines import Keys, path_lengths, quaternion_from_matrix, rotation_about
 from scenetok_core.trajectories import (
     PRESETS,
     estimate_up,
@@ -17,6 +15,8 @@ from scenetok_core.trajectories import (
     orbit,
     preset_options,
 )
+from scenetok_core.trajectories.framing import look_at
+from scenetok_core.trajectories.splines import Keys, path_lengths, quaternion_from_matrix, rotation_about
 from scenetok_core.types import Cameras
 from tests.paths import EYE, FOCAL, PIVOT, SIZE, UP, looking_at, make_cameras, ring, walk
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from scenetok_core.camera import camera_extent, relative_poses
-from scenetok_core.selection import middle_view
-from scenetok_core.splines import rotation_about
+from scenetok_core.trajectories.splines import rotation_about
 from scenetok_core.transfer import transfer_path
 from scenetok_core.types import Cameras
+from scenetok_core.views.selection import middle_view
 from tests import small
 
 FRAMES = 5

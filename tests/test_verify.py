@@ -7,15 +7,15 @@ import pytest
 import torch
 
 from scenetok_core.autoencoders import PatchAutoencoder, published_files
-from scenetok_core.checkpoints import build_networks, load_checkpoint, save_checkpoint
 from scenetok_core.cli import main
 from scenetok_core.cli import verify as command
-from scenetok_core.convert import convert_checkpoint
-from scenetok_core.downloads import KNOWN_FILES, KnownFile
 from scenetok_core.leave_out import leave_out
 from scenetok_core.metrics import psnr
-from scenetok_core.presets import PRESETS
-from scenetok_core.verify import check_file, draw, find_files, load_generator, load_model, reconstruct
+from scenetok_core.weights.checkpoints import build_networks, load_checkpoint, save_checkpoint
+from scenetok_core.weights.convert import convert_checkpoint
+from scenetok_core.weights.downloads import KNOWN_FILES, KnownFile
+from scenetok_core.weights.presets import PRESETS
+from scenetok_core.weights.verify import check_file, draw, find_files, load_generator, load_model, reconstruct
 from tests import small
 from tests.test_convert import lightning, small_config, state_of
 from tests.test_leave_out import LEAVE_OUT_SCORES

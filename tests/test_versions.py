@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import torch
 
-from scenetok_core.checkpoints import load_scene
-from scenetok_core.points import PointCloud
+from scenetok_core.points.fusion import PointCloud
 from scenetok_core.trajectories.keys import read_keyed_path
 from scenetok_core.types import Cameras, SceneTokens
 from scenetok_core.versions import NewerVersionError, Versions
+from scenetok_core.weights.checkpoints import load_scene
 from scripts.snapshot_nodes import EARLIER
 
 READERS = {

@@ -6,8 +6,8 @@ from PIL import Image
 
 from scenetok_core.files import replacing
 from scenetok_core.metrics import psnr
-from scenetok_core.sheets import contact_sheet, enlarge, save_image, side_by_side, to_bytes, to_image
-from scenetok_core.video import read_video_frames, write_video
+from scenetok_core.pictures.sheets import contact_sheet, enlarge, save_image, side_by_side, to_bytes, to_image
+from scenetok_core.pictures.video import read_video_frames, write_video
 
 FRAMES = 7
 FINEST_STEP = 1 / 255

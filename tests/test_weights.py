@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from scenetok_core.weights import default_dtype
+from scenetok_core.weights.loading import default_dtype
 
 LARGE = {"weight": torch.empty(20_000, 10_000, device="meta")}
 SMALL = {"weight": torch.empty(200, 100)}

@@ -6,8 +6,8 @@ import shutil
 import pytest
 from PIL import Image
 
-from scenetok_core.downloads import known_file
-from scenetok_core.video import read_video_frames
+from scenetok_core.pictures.video import read_video_frames
+from scenetok_core.weights.downloads import known_file
 from tests.engine.workflows import WORKFLOWS, edited, to_api
 from tests.served import PATH, saved_file
 

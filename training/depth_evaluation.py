@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from scenetok_core.depth import DepthHead, colour_depth, is_known
+from scenetok_core.pictures.sheets import evenly_spread
 from scenetok_core.rae import PointMaps, Rae
-from scenetok_core.sheets import evenly_spread
 from scenetok_core.types import Cameras, SceneTokens, Views
 from training.cases import Case
 from training.extras import LeftOut

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scenetok_core.checkpoints import model_hash
+from scenetok_core.weights.checkpoints import model_hash
 from training.measures.availability import UnavailableError, require_module
 
 DiscriminatorName = Literal["dinov2-small", "patch"]

@@ -15,7 +15,7 @@ from scenetok_core.baselines import thumbnail
 from scenetok_core.generation import SceneGenerator
 from scenetok_core.latent_generation import LatentGenerator
 from scenetok_core.metrics import psnr
-from scenetok_core.sheets import evenly_spread
+from scenetok_core.pictures.sheets import evenly_spread
 from scenetok_core.types import Cameras, SceneTokens, Views
 from training.cases import Case
 from training.measures.detail import gradient_energy

@@ -19,7 +19,6 @@ from typing import TypeVar
 if not __package__:  # run as a script: sys.path[0] is this folder, the packages lie one above
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from scenetok_core.checkpoints import checkpoint_family
 from scenetok_core.cli.common import (
     PICTURES,
     add_scale,
@@ -34,9 +33,10 @@ from scenetok_core.depth import DepthHead
 from scenetok_core.files import write_text
 from scenetok_core.generation import SceneGenerator
 from scenetok_core.latent_generation import LatentGenerator
+from scenetok_core.pictures.sheets import contact_sheet, save_image
 from scenetok_core.pipeline import SceneTok
 from scenetok_core.rae import Rae
-from scenetok_core.sheets import contact_sheet, save_image
+from scenetok_core.weights.checkpoints import checkpoint_family
 from training.cases import Benchmark
 from training.data.depths import DepthDataConfig, DepthFolder
 from training.data.source import guess_kind, open_pictures

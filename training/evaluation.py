@@ -17,9 +17,9 @@ from scenetok_core.camera import check_scale
 from scenetok_core.configs import SceneTokConfig
 from scenetok_core.depth import DepthHead
 from scenetok_core.metrics import psnr
+from scenetok_core.pictures.sheets import evenly_spread
 from scenetok_core.pipeline import SceneTok
 from scenetok_core.rae import Rae
-from scenetok_core.sheets import evenly_spread
 from scenetok_core.subsets import keep_tokens, random_tokens
 from scenetok_core.types import Cameras, SceneTokens, Views
 from scenetok_core.uncertainty import render_uncertainty

@@ -9,7 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from scenetok_core.sheets import evenly_spread
+from scenetok_core.pictures.sheets import evenly_spread
 from scenetok_core.types import Views
 from training.cases import Case
 from training.measures.availability import UnavailableError

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scenetok_core.checkpoints import load_checkpoint
 from scenetok_core.configs import StoredConfig, require
-from scenetok_core.weights import check_shapes
+from scenetok_core.weights.checkpoints import load_checkpoint
+from scenetok_core.weights.loading import check_shapes
 
 logger = logging.getLogger("training")
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from scenetok_core.files import write_text
-from scenetok_core.sheets import save_image
+from scenetok_core.pictures.sheets import save_image
 from training.run_report import CONFIG_NAME, LOG_NAME, write_report
 from training.wandb_log import WandbLog
 

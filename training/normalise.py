@@ -22,11 +22,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from scenetok_core.checkpoints import load_checkpoint, save_checkpoint
 from scenetok_core.cli.common import check_device, check_writable
 from scenetok_core.configs import RaeConfig, Statistics, require
 from scenetok_core.rae import Rae
 from scenetok_core.types import Views
+from scenetok_core.weights.checkpoints import load_checkpoint, save_checkpoint
 from training.data.loader import batches
 from training.data.rooms import RoomBatch
 from training.tasks import RaeTask, build_task, load_config

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from scenetok_core.checkpoints import model_hash
+from scenetok_core.weights.checkpoints import model_hash
 from training.measures.availability import UnavailableError, require_module
 from training.measures.perceptual import Lpips
 

@@ -28,8 +28,8 @@ from scenetok_core.autoencoders import Autoencoder, latent_spec
 from scenetok_core.cli.common import check_device
 from scenetok_core.configs import require
 from scenetok_core.files import write_text
-from scenetok_core.published import load_autoencoder
 from scenetok_core.types import Cameras
+from scenetok_core.weights.published import load_autoencoder
 from training.config import RunConfig
 from training.data.latents import (
     MANIFEST,

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from scenetok_core.files import write_text
 from scenetok_core.metrics import psnr
-from scenetok_core.sheets import to_image, to_tensor
+from scenetok_core.pictures.sheets import to_image, to_tensor
 from scenetok_core.types import Views
 from training.baselines import reproject, warp
 from training.cases import Fingerprint

@@ -15,7 +15,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from scenetok_core.checkpoints import read_tensors, write_tensors
+from scenetok_core.weights.checkpoints import read_tensors, write_tensors
 from training.config import BATCHES, MUON, may_change
 from training.distribute import placed_like, whole
 from training.ema import Ema

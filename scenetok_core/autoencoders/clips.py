@@ -11,7 +11,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..weights import assign_weights, check_shapes
+from ..weights.loading import assign_weights, check_shapes
 from .base import LatentSpec
 
 _VIDEO_COPIES = 3  # float32 copies of all frames that live at once around the coding of clips

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..camera import invert_poses
 from ..files import write_text
-from ..splines import quaternion_from_matrix
+from ..trajectories.splines import quaternion_from_matrix
 from ..types import Cameras
 from .capture import Capture, Frame, assemble_capture
 from .distortion import Distortion

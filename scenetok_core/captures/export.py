@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from ..sheets import save_image
+from ..pictures.sheets import save_image
 from ..types import Cameras
 from .colmap import write_colmap
 from .realestate import write_realestate

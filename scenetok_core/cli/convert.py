@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from ..convert import convert_checkpoint
-from ..presets import PRESETS as MODELS
+from ..weights.convert import convert_checkpoint
+from ..weights.presets import PRESETS as MODELS
 from .common import bar, check_output, writing
 
 _MODELS = (".safetensors",)

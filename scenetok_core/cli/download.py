@@ -6,7 +6,7 @@ import argparse
 import shutil
 from pathlib import Path
 
-from ..downloads import KNOWN_FILES, KnownFile, address_of, download, known_file, known_folder, published_size
+from ..weights.downloads import KNOWN_FILES, KnownFile, address_of, download, known_file, known_folder, published_size
 from .common import MODEL_FOLDER, bar, in_bytes, writing
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from ..captures import open_capture
-from ..checkpoints import save_scene
+from ..weights.checkpoints import save_scene
 from .common import add_capture, add_model, add_scale, bar, check_every, check_output, load_views, open_model, writing
 
 _SCENES = (".safetensors",)

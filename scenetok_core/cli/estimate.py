@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import get_args
 
 from ..captures import image_size, list_pictures, load_image, write_transforms
-from ..frame_selection import pick_frames
-from ..pose_estimation import EstimationConfig, Lens, Order, check_pycolmap, estimate_cameras
-from ..sheets import save_image
+from ..pictures.sheets import save_image
 from ..types import Cameras
+from ..views.frame_selection import pick_frames
+from ..views.pose_estimation import EstimationConfig, Lens, Order, check_pycolmap, estimate_cameras
 from .common import bar, check_output, writing
 
 _FRAMES = "frames"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 
-from ..checkpoints import CHECKPOINT_FORMAT, load_scene, read_tensors
 from ..scene_info import describe
+from ..weights.checkpoints import CHECKPOINT_FORMAT, load_scene, read_tensors
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

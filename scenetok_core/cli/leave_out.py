@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..captures import open_capture
 from ..leave_out import leave_out
-from ..sheets import save_image
+from ..pictures.sheets import save_image
 from .common import (
     PICTURES,
     add_capture,

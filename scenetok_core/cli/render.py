@@ -15,15 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checkpoints import load_scene
 from ..configs import QUALITIES, SolverName, TemporalTiles, convert
 from ..depth import DepthHead, colour_depth
 from ..families import SceneModel
 from ..files import replacing
+from ..pictures.video import write_video
 from ..point_depth import PointDepth
-from ..seen import describe_seen, measure_seen
 from ..trajectories import PRESETS, make_trajectory, modifier_options, preset_options
-from ..video import write_video
+from ..views.seen import describe_seen, measure_seen
+from ..weights.checkpoints import load_scene
 from .common import add_model, bar, check_output, open_model, writing
 
 _VIDEOS = (".mp4",)

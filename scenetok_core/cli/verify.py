@@ -10,12 +10,12 @@ from pathlib import Path
 
 from ..captures import open_capture
 from ..configs import ReleasedConfig, SceneGenConfig, SceneTokConfig
-from ..downloads import known_file
 from ..generation import SceneGenerator
 from ..pipeline import SceneTok
-from ..presets import PRESETS as MODELS
 from ..types import Views
-from ..verify import check_file, draw, find_files, load_generator, load_model, reconstruct
+from ..weights.downloads import known_file
+from ..weights.presets import PRESETS as MODELS
+from ..weights.verify import check_file, draw, find_files, load_generator, load_model, reconstruct
 from .common import MODEL_FOLDER, add_device, bar, check_device, check_every, in_bytes, load_views, print_scores
 
 _EXAMPLE = Path(__file__).resolve().parents[2] / "workflows" / "example_capture" / "transforms.json"

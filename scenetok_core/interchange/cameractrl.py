@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 
 from ..captures.realestate import camera_numbers, numbers_of, parse_rows
-from ..framing import one_scene
+from ..trajectories.framing import one_scene
 from ..types import Cameras
 from .matrices import cameras_from_w2c
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..camera import fit_cameras
-from ..framing import one_scene
+from ..trajectories.framing import one_scene
 from ..types import Cameras
 
 

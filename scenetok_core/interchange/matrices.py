@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from ..camera import invert_poses
-from ..framing import one_scene
-from ..splines import matrix_from_quaternion, quaternion_from_matrix
+from ..trajectories.framing import one_scene
+from ..trajectories.splines import matrix_from_quaternion, quaternion_from_matrix
 from ..types import Cameras
 
 # Networks give rotations in half precision, whose R R^T is off by 0.02; what is further off is no rotation.

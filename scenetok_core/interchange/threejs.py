@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..camera import flip_opengl
-from ..file_axes import AXES
-from ..framing import focus_point, one_scene
-from ..splines import matrix_from_quaternion, quaternion_from_matrix
+from ..points.axes import AXES
+from ..trajectories.framing import focus_point, one_scene
+from ..trajectories.splines import matrix_from_quaternion, quaternion_from_matrix
 from ..types import Cameras
 
 VIEWER_FOV = 35.0  # degrees; where the viewers' slider starts

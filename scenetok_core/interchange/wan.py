@@ -11,7 +11,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ..camera import fit_cameras, plucker_features, relative_poses
-from ..framing import one_scene
+from ..trajectories.framing import one_scene
 from ..types import Cameras
 
 _GROUP = 4  # frames in a latent

@@ -14,9 +14,9 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from ..framing import estimate_up, focus_point
 from ..types import Cameras
 from .around import arc, orbit, spiral
+from .framing import estimate_up, focus_point
 from .join import join_paths
 from .keys import KeyedPath, key_speeds, keyframes_from_json, read_keyed_path
 from .moves import dolly, pan, tilt, zoom

@@ -7,11 +7,11 @@ import math
 import torch
 from torch import Tensor
 
-from ..framing import look_at
-from ..splines import rotation_about
 from ..types import Cameras
+from .framing import look_at
 from .pace import Pace, fractions, sweep
 from .rig import Rig, start_rig
+from .splines import rotation_about
 
 
 def _circle(rig: Rig, angles: Tensor) -> Cameras:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..splines import Keys, continuous
 from ..types import Cameras
 from .rig import from_keys, to_keys
+from .splines import Keys, continuous
 
 _COASTING = 8.0  # frames: how long a path keeps going after its end
 

@@ -10,9 +10,9 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from ..framing import look_at, with_fov
 from ..types import Cameras
 from ..versions import Versions
+from .framing import look_at, with_fov
 from .pace import Easing
 from .rig import Rig, start_rig
 from .through import join_keys

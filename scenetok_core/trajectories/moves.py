@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-from ..framing import zoomed
-from ..splines import rotation_about
 from ..types import Cameras
+from .framing import zoomed
 from .pace import Pace, fractions, sweep
 from .rig import start_rig
+from .splines import rotation_about
 
 
 def dolly(

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..framing import estimate_up, focus_point, look_at, one_scene
-from ..selection import middle_view
-from ..splines import Keys, matrix_from_quaternion, quaternion_from_matrix
 from ..types import Cameras
+from ..views.selection import middle_view
+from .framing import estimate_up, focus_point, look_at, one_scene
+from .splines import Keys, matrix_from_quaternion, quaternion_from_matrix
 
 
 class Rig(NamedTuple):

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import torch
 
-from ..framing import one_scene
-from ..splines import Keys, constant_pace, smooth
 from ..types import Cameras
+from .framing import one_scene
 from .pace import Pace, fractions
 from .rig import from_keys, to_keys
+from .splines import Keys, constant_pace, smooth
 
 _SMOOTHING_SAMPLES = 512
 

@@ -6,11 +6,11 @@ import math
 
 import torch
 
-from ..framing import focus_distance, with_fov, zoomed
-from ..splines import constant_pace, interpolate, smooth
 from ..types import Cameras
+from .framing import focus_distance, with_fov, zoomed
 from .pace import fractions
 from .rig import from_keys, to_keys
+from .splines import constant_pace, interpolate, smooth
 from .through import check_smoothing
 
 

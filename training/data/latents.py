@@ -25,10 +25,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from scenetok_core.autoencoders import LatentSpec
-from scenetok_core.checkpoints import write_tensors
 from scenetok_core.configs import from_dict, to_dict
 from scenetok_core.files import write_text
 from scenetok_core.types import Cameras, Views
+from scenetok_core.weights.checkpoints import write_tensors
 
 FORMAT = "scenetok-latents-1"
 MANIFEST = "manifest.json"

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from scenetok_core.autoencoders import LatentSpec
 from scenetok_core.configs import require
-from scenetok_core.selection import select_views
 from scenetok_core.types import Cameras, Views
+from scenetok_core.views.selection import select_views
 
 
 @dataclass(frozen=True)

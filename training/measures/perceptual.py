@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scenetok_core.sheets import to_bytes
+from scenetok_core.pictures.sheets import to_bytes
 from training.measures.availability import UnavailableError, require_hub_file, require_module
 
 _BACKBONE = "vgg16-397923af.pth"

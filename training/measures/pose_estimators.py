@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scenetok_core.sheets import to_bytes
+from scenetok_core.pictures.sheets import to_bytes
 from training.measures.availability import UnavailableError, require_module
 from training.measures.poses import pairs, relative_of
 

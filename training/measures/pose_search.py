@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scenetok_core.splines import rotation_about
+from scenetok_core.trajectories.splines import rotation_about
 from scenetok_core.types import Cameras
 
 

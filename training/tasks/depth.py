@@ -13,13 +13,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from scenetok_core.autoencoders import LatentSpec
-from scenetok_core.checkpoints import save_checkpoint
 from scenetok_core.configs import DepthConfig, require
 from scenetok_core.depth import DepthHead, colour_depth, depth_pictures, is_known, metre_of, read_depth
 from scenetok_core.flow import interpolate
 from scenetok_core.models.depth import DepthNetworks, LowRankLinear, SizeToken
-from scenetok_core.sheets import contact_sheet
+from scenetok_core.pictures.sheets import contact_sheet
 from scenetok_core.types import Views
+from scenetok_core.weights.checkpoints import save_checkpoint
 from training.config import TrainConfig
 from training.data.batch import Batch
 from training.data.loader import Dataset

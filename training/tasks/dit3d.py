@@ -11,15 +11,15 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from scenetok_core.checkpoints import save_checkpoint
 from scenetok_core.configs import Dit3dConfig, require
 from scenetok_core.flow import interpolate
 from scenetok_core.latent_generation import LatentGenerator
 from scenetok_core.metrics import psnr
 from scenetok_core.models.dit3d import Dit3dNetworks
+from scenetok_core.pictures.sheets import contact_sheet
 from scenetok_core.rae import Rae
-from scenetok_core.sheets import contact_sheet
 from scenetok_core.types import Views
+from scenetok_core.weights.checkpoints import save_checkpoint
 from training.config import TrainConfig
 from training.data.batch import Batch, Frames
 from training.data.loader import Dataset

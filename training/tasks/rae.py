@@ -14,15 +14,15 @@ from PIL import Image
 from torch import Tensor, nn
 
 from scenetok_core.camera import crop_intrinsics, fit_image, plucker_features, reference_scales, to_scene_frame
-from scenetok_core.checkpoints import save_checkpoint
 from scenetok_core.depth import colour_depth
 from scenetok_core.encoders import load_encoder
 from scenetok_core.metrics import psnr
 from scenetok_core.models.rae import RaeNetworks
 from scenetok_core.nn.attention import Attention, RMSNorm
-from scenetok_core.picture_size import fitting_size
-from scenetok_core.sheets import contact_sheet
+from scenetok_core.pictures.sheets import contact_sheet
 from scenetok_core.types import Cameras
+from scenetok_core.views.picture_size import fitting_size
+from scenetok_core.weights.checkpoints import save_checkpoint
 from training.adversary import Adversaries, adversarial_losses, generator_of, generator_state
 from training.config import TrainConfig
 from training.data.batch import Batch, Frames

@@ -12,14 +12,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 from scenetok_core.baselines import thumbnail
-from scenetok_core.checkpoints import save_checkpoint
 from scenetok_core.configs import SceneGenConfig
 from scenetok_core.flow import interpolate
 from scenetok_core.generation import SceneGenerator, conditioning_rays
 from scenetok_core.metrics import psnr
 from scenetok_core.models.scenegen import GeneratorNetworks
-from scenetok_core.sheets import contact_sheet
+from scenetok_core.pictures.sheets import contact_sheet
 from scenetok_core.types import Cameras, SceneTokens, Views
+from scenetok_core.weights.checkpoints import save_checkpoint
 from training.config import TrainConfig
 from training.data.batch import Batch, Frames
 from training.data.loader import Dataset

@@ -14,16 +14,16 @@ from PIL import Image
 from torch import Tensor, nn
 
 from scenetok_core.autoencoders import Autoencoder
-from scenetok_core.checkpoints import save_checkpoint
 from scenetok_core.configs import SceneTokConfig, require
 from scenetok_core.flow import interpolate, to_clean
 from scenetok_core.metrics import psnr
 from scenetok_core.models.compressor import Posterior
 from scenetok_core.models.networks import Networks, sample_latents
 from scenetok_core.nn.attention import RMSNorm
-from scenetok_core.published import load_autoencoder
+from scenetok_core.pictures.sheets import contact_sheet
 from scenetok_core.sampling import make_schedule
-from scenetok_core.sheets import contact_sheet
+from scenetok_core.weights.checkpoints import save_checkpoint
+from scenetok_core.weights.published import load_autoencoder
 from training.config import TrainConfig
 from training.data.batch import Batch
 from training.data.loader import Dataset

@@ -1,19 +1,17 @@
-// The 3-D view: input cameras with their pictures, path and keys; orbiting, dragging, looking through the path's camera.
-import { behind, ground, keyIntrinsics, keyPose, fieldOfView } from "./state.js";
+// The 3-D view: input cameras with their pictures, path and keys; looking through the path's camera.
+import { Eye } from "./eye.js";
+import { Pointer } from "./pointer.js";
+import { ground, keyIntrinsics, keyPose, fieldOfView } from "./state.js";
 import { join, leave, render } from "./renderer.js";
 import { THREE } from "./three.js";
 import * as shapes from "./shapes.js";
-import { across, add, along, centre, column, cross, distance, dot, forward, lookAt, normalise, scale, subtract } from "./vectors.js";
+import { across, add, along, centre, distance, dot, forward, scale } from "./vectors.js";
 
 const KEY = "#ffd166";
 const CHOSEN = "#ffffff";
-const PICK_PIXELS = 13;
 const MARGIN = 26; // pixels around the path's picture
-const FILLED = 1.15; // of the distance from which everything just fits
 const FEW = 24; // input cameras; the lines of more are fainter
-const TURN = 0.008; // radians per pixel
 const SHARPEST = 2; // pixels of the screen per pixel of the page
-const STEEPEST = 1.5; // radians above or below the ground
 
 function spacing(points, reach) {
   const nearest = points.map((a, i) => Math.min(...points.filter((_, j) => j !== i).map((b) => distance(a, b))));
@@ -43,7 +41,8 @@ export class Viewport {
     this.through = null; // pose and K to look through
     this.observer = new ResizeObserver(() => this.resize());
     this.observer.observe(element);
-    this.listen();
+    this.eye = new Eye();
+    this.pointer = new Pointer(this);
   }
 
   dispose() {
@@ -180,51 +179,24 @@ export class Viewport {
 
   /** Show all cameras and keys; the direction of the view stays. */
   frameAll() {
-    const { scene } = this;
-    this.axes = [behind(scene), null];
-    this.axes[1] = cross(scene.up, this.axes[0]);
-    const size = this.depth;
-    const points = [...scene.cameras.c2w, ...(this.keys ?? [])].flatMap((pose) =>
-      [-size, size].flatMap((step) => [0, 1, 2].map((axis) => along(centre(pose), column(pose, axis), step))),
-    );
-    points.push(scene.pivot);
-    const ends = [Math.min, Math.max].map((end) => [0, 1, 2].map((axis) => end(...points.map((point) => point[axis]))));
-    this.eye = { turn: 0.5, rise: 0.6, distance: 1, ...this.eye, target: scale(add(...ends), 0.5) };
-    const pose = this.eyePose;
-    const tall = Math.tan((fieldOfView(scene.cameras.K[scene.middle]) * Math.PI) / 360);
     const { clientWidth, clientHeight } = this.element;
     this.unframed = !clientWidth || !clientHeight; // not shown yet
-    const wide = this.unframed ? tall : (tall * clientWidth) / clientHeight;
-    const needed = points.map((point) => {
-      const [x, y, z] = [0, 1, 2].map((axis) => dot(subtract(point, this.eye.target), column(pose, axis)));
-      return Math.max(Math.abs(x) / wide, Math.abs(y) / tall) - z;
-    });
-    this.eye.distance = FILLED * Math.max(...needed);
+    this.eye.frame(this.scene, this.keys ?? [], this.depth, this.unframed ? 1 : clientWidth / clientHeight);
     this.changed();
   }
 
   /** Stand where a key stands. */
   standAt(pose) {
-    const target = along(centre(pose), forward(pose), Math.max(0.2 * this.scene.reach, this.eye.distance / 2));
-    const away = subtract(centre(pose), target);
-    const rise = Math.asin(dot(away, this.scene.up) / distance(away, [0, 0, 0]));
-    const turn = Math.atan2(dot(away, this.axes[1]), dot(away, this.axes[0]));
-    this.eye = { target, distance: distance(away, [0, 0, 0]), turn, rise: Math.min(Math.max(rise, -STEEPEST), STEEPEST) };
+    this.eye.standAt(pose, this.scene);
     this.changed();
   }
 
   get position() {
-    const { target, distance: away, turn, rise } = this.eye;
-    const level = add(scale(this.axes[0], Math.cos(turn)), scale(this.axes[1], Math.sin(turn)));
-    return add(target, scale(add(scale(level, Math.cos(rise)), scale(this.scene.up, Math.sin(rise))), away));
+    return this.eye.position;
   }
 
   get target() {
     return this.eye.target;
-  }
-
-  get eyePose() {
-    return lookAt(this.position, this.target, this.scene.up, this.axes[1]);
   }
 
   changed() {
@@ -276,7 +248,7 @@ export class Viewport {
   }
 
   aimEye(aspect) {
-    this.camera.matrix.copy(shapes.matrixOf(this.eyePose));
+    this.camera.matrix.copy(shapes.matrixOf(this.eye.pose));
     this.camera.fov = fieldOfView(this.scene.cameras.K[this.scene.middle]);
     this.camera.aspect = aspect;
     this.camera.near = this.eye.distance / 200;
@@ -305,160 +277,5 @@ export class Viewport {
     const { clientWidth, clientHeight } = this.element;
     const inside = Math.abs(at.x) <= 1 && Math.abs(at.y) <= 1 && at.z < 1;
     return [((at.x + 1) / 2) * clientWidth, ((1 - at.y) / 2) * clientHeight, inside];
-  }
-
-  // --- the pointer ---
-
-  /** The pointer in [-1, 1], however the graph is zoomed. */
-  pointer(event) {
-    const box = this.canvas.getBoundingClientRect();
-    return [((event.clientX - box.left) / box.width) * 2 - 1, 1 - ((event.clientY - box.top) / box.height) * 2];
-  }
-
-  ray(event) {
-    const caster = new THREE.Raycaster();
-    caster.setFromCamera(new THREE.Vector2(...this.pointer(event)), this.camera);
-    return caster;
-  }
-
-  /** What is under the pointer: "handle", a key's index, or null. */
-  pick(event) {
-    const [x, y] = this.pointer(event);
-    const { clientWidth: width, clientHeight: height } = this.element;
-    const away = (point) => {
-      const [px, py, inside] = this.project(point);
-      return inside ? Math.hypot(((x + 1) / 2) * width - px, ((1 - y) / 2) * height - py) : Infinity;
-    };
-    if (this.handle && away(this.handle) < PICK_PIXELS) return "handle";
-    const all = (this.keys ?? []).map((pose) => away(centre(pose)));
-    const nearest = Math.min(...all);
-    return nearest < PICK_PIXELS ? all.indexOf(nearest) : null;
-  }
-
-  pickView(event) {
-    const hits = this.ray(event).intersectObjects(this.pictures);
-    return hits.length ? hits[0].object.userData.view : null;
-  }
-
-  /** Where the pointer's ray meets the plane through `point`, or null. */
-  onPlane(event, point, normal) {
-    const plane = new THREE.Plane().setFromNormalAndCoplanarPoint(shapes.vector(normal), shapes.vector(point));
-    return this.ray(event).ray.intersectPlane(plane, new THREE.Vector3())?.toArray() ?? null;
-  }
-
-  listen() {
-    const stop = (event) => {
-      event.preventDefault();
-      event.stopPropagation();
-    };
-    this.canvas.addEventListener("contextmenu", stop);
-    this.canvas.addEventListener("pointerdown", (event) => this.press(event));
-    this.canvas.addEventListener("pointermove", (event) => this.hover(event));
-    this.canvas.addEventListener("dblclick", (event) => {
-      stop(event);
-      const view = this.scene && !this.through && this.pick(event) === null ? this.pickView(event) : null;
-      if (view !== null) this.on.view(view);
-    });
-    this.canvas.addEventListener(
-      "wheel",
-      (event) => {
-        stop(event);
-        if (!this.scene) return;
-        if (this.through) return this.on.scrub(Math.sign(event.deltaY));
-        this.eye.distance *= Math.exp(Math.min(Math.max(event.deltaY, -100), 100) * 0.0015);
-        this.changed();
-      },
-      { passive: false },
-    );
-  }
-
-  hover(event) {
-    if (!this.scene || this.through || event.buttons) return;
-    const over = this.pick(event);
-    this.canvas.style.cursor = over !== null ? "grab" : this.pickView(event) !== null ? "pointer" : "default";
-  }
-
-  press(event) {
-    event.stopPropagation();
-    if (!this.scene || this.through) return;
-    event.preventDefault();
-    const over = event.button === 0 && !event.ctrlKey ? this.pick(event) : null;
-    let drag = event.button === 0 && !event.ctrlKey ? this.orbiting(event) : this.panning(event);
-    if (over === "handle") drag = this.dragging(this.chosen, this.handle, true);
-    else if (over !== null) {
-      this.on.chosen(over);
-      drag = this.dragging(over, centre(this.keys[over]), false);
-    }
-    this.canvas.setPointerCapture(event.pointerId);
-    const move = (moved) => {
-      moved.stopPropagation();
-      drag(moved);
-    };
-    const end = (ended) => {
-      ended.stopPropagation();
-      this.canvas.removeEventListener("pointermove", move);
-      this.canvas.removeEventListener("pointerup", end);
-      this.canvas.removeEventListener("pointercancel", end);
-      if (over !== null) this.on.dropped();
-    };
-    this.canvas.addEventListener("pointermove", move);
-    this.canvas.addEventListener("pointerup", end);
-    this.canvas.addEventListener("pointercancel", end);
-  }
-
-  /** Pixels since the last call, in the viewport's own. */
-  steps(event) {
-    let [x, y] = this.pointer(event);
-    return (moved) => {
-      const [nx, ny] = this.pointer(moved);
-      const step = [((nx - x) / 2) * this.element.clientWidth, ((y - ny) / 2) * this.element.clientHeight];
-      [x, y] = [nx, ny];
-      return step;
-    };
-  }
-
-  orbiting(event) {
-    const step = this.steps(event);
-    return (moved) => {
-      const [dx, dy] = step(moved);
-      this.eye.turn -= dx * TURN;
-      this.eye.rise = Math.min(Math.max(this.eye.rise + dy * TURN, -STEEPEST), STEEPEST);
-      this.changed();
-    };
-  }
-
-  panning(event) {
-    const step = this.steps(event);
-    return (moved) => {
-      const [dx, dy] = step(moved);
-      const unit = (2 * this.eye.distance * Math.tan((this.camera.fov * Math.PI) / 360)) / this.element.clientHeight;
-      const rows = this.camera.matrix.elements;
-      const [right, up] = [rows.slice(0, 3), rows.slice(4, 7)];
-      this.eye.target = add(this.eye.target, add(scale(right, -dx * unit), scale(up, dy * unit)));
-      this.changed();
-    };
-  }
-
-  /** Drag a key over the ground, with Shift up and down; or the handle of its direction across the view. */
-  dragging(index, start, isHandle) {
-    const up = this.scene.up;
-    let point = start;
-    let last = null;
-    let mode = null;
-    return (event) => {
-      const now = isHandle ? "across" : event.shiftKey ? "up" : "ground";
-      const towards = normalise(subtract(this.position, point));
-      const flat = Math.abs(dot(towards, up)) < 0.15; // seen from the side, the ground is a line
-      const facing = now === "up" || (now === "ground" && flat) ? normalise(across(towards, up)) : towards;
-      const hit = this.onPlane(event, point, now === "ground" && !flat ? up : facing);
-      if (!hit) return;
-      if (mode !== now) [mode, last] = [now, hit];
-      let step = subtract(hit, last);
-      if (now === "up") step = scale(up, dot(step, up));
-      if (now === "ground") step = across(step, up);
-      point = add(point, step);
-      last = add(last, step);
-      this.on.dragged(index, point, isHandle);
-    };
   }
 }

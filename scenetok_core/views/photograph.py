@@ -10,11 +10,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .camera import fit_image
-from .captures import exif_fov, image_size, load_image
-from .framing import DEFAULT_FOV, single_camera
-from .sheets import evenly_spread
-from .types import Views
+from ..camera import fit_image
+from ..captures import exif_fov, image_size, load_image
+from ..pictures.sheets import evenly_spread
+from ..trajectories.framing import DEFAULT_FOV, single_camera
+from ..types import Views
 
 _SAME_FOV = 1.0  # degrees
 

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .framing import estimate_up, look_at, single_camera
-from .points import PointCloud, inner_box, project
-from .sampling import Progress
-from .sheets import evenly_spread
-from .splines import rotation_about
-from .types import Cameras
+from ..pictures.sheets import evenly_spread
+from ..sampling import Progress
+from ..trajectories.framing import estimate_up, look_at, single_camera
+from ..trajectories.splines import rotation_about
+from ..types import Cameras
+from .fusion import PointCloud, inner_box, project
 
 INPUT_COLOUR, PATH_COLOUR = (0.95, 0.15, 0.1), (0.35, 0.75, 1.0)
 _BACKGROUND = 0.094

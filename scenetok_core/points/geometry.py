@@ -13,12 +13,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from .camera import fit_cameras, fit_image, invert_poses
-from .depth import MeasuredDepth, grey_depth
-from .framing import DEFAULT_FOV, single_camera
-from .interchange.depth_anything import INTRINSICS_SIZE, geometry_cameras
-from .sampling import Progress
-from .types import Cameras, SceneTokens, Views, check_shape
+from ..camera import fit_cameras, fit_image, invert_poses
+from ..depth import MeasuredDepth, grey_depth
+from ..interchange.depth_anything import INTRINSICS_SIZE, geometry_cameras
+from ..sampling import Progress
+from ..trajectories.framing import DEFAULT_FOV, single_camera
+from ..types import Cameras, SceneTokens, Views, check_shape
 
 _SKY = 0.5  # probability
 

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .framing import estimate_up, focus_point, one_scene, reach
-from .seen import Seen
-from .selection import middle_view
+from ..trajectories import keyframes_from_json, make_trajectory, read_keyed_path
+from ..trajectories.framing import estimate_up, focus_point, one_scene, reach
+from ..types import Cameras
+from ..views.seen import Seen
+from ..views.selection import middle_view
 from .sheets import evenly_spread
-from .trajectories import keyframes_from_json, make_trajectory, read_keyed_path
-from .types import Cameras
 
 EDITOR_VERSION = 1
 _DIGITS = 6

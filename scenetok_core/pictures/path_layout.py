@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .camera import camera_extent
-from .drawing import Box
-from .framing import estimate_up, focus_distance, focus_point, one_scene
-from .selection import middle_view
-from .types import Cameras
+from ..camera import camera_extent
+from ..trajectories.framing import estimate_up, focus_distance, focus_point, one_scene
+from ..types import Cameras
+from ..views.selection import middle_view
+from .canvas import Box
 
 ASPECT = 0.74  # height of the whole preview by its width
 _MARGIN, _GAP, _LEGEND = 0.0125, 0.01, 0.045  # of the width

@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .camera import ray_map
-from .configs import require
+from ..camera import ray_map
+from ..configs import require
+from ..pictures.sheets import evenly_spread
+from ..sampling import Progress
+from ..types import Cameras, check_shape
+from ..versions import Versions
 from .geometry import PosedDepth
-from .sampling import Progress
-from .sheets import evenly_spread
-from .types import Cameras, check_shape
-from .versions import Versions
 
 POINTS_VERSIONS = Versions("points")
 _INNER = (0.02, 0.98)  # quantiles between which the extent of a scene is measured

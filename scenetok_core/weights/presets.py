@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from .configs import (
+from ..configs import (
     CompressorConfig,
     DecoderConfig,
     GeneratorConfig,

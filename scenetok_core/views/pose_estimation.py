@@ -20,13 +20,13 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from .camera import fit_image
-from .captures import Capture, open_colmap
-from .captures.distortion import resample, undistortion_grid
-from .configs import require
-from .framing import DEFAULT_FOV
-from .sheets import to_image
-from .types import Cameras, Views, check_shape
+from ..camera import fit_image
+from ..captures import Capture, open_colmap
+from ..captures.distortion import resample, undistortion_grid
+from ..configs import require
+from ..pictures.sheets import to_image
+from ..trajectories.framing import DEFAULT_FOV
+from ..types import Cameras, Views, check_shape
 
 Order = Literal["auto", "video", "unordered"]
 Lens = Literal["simple_radial", "pinhole", "opencv"]

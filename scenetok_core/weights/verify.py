@@ -13,20 +13,20 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from .autoencoders import Autoencoder, published_files
-from .camera import fit_views
+from ..autoencoders import Autoencoder, published_files
+from ..camera import fit_views
+from ..configs import ReleasedConfig, SceneGenConfig, SceneTokConfig
+from ..generation import SceneGenerator
+from ..leave_out import leave_out
+from ..metrics import psnr
+from ..pipeline import SceneTok
+from ..sampling import Progress
+from ..types import Views
 from .checkpoints import load_checkpoint, model_hash
-from .configs import ReleasedConfig, SceneGenConfig, SceneTokConfig
 from .convert import file_hash
 from .downloads import KnownFile
-from .generation import SceneGenerator
-from .leave_out import leave_out
-from .metrics import psnr
 from .pickles import PICKLED, read_pickled
-from .pipeline import SceneTok
 from .presets import model_tensors, with_null_tokens
-from .sampling import Progress
-from .types import Views
 
 C = TypeVar("C", SceneTokConfig, SceneGenConfig)
 

@@ -22,8 +22,8 @@ from urllib.error import HTTPError
 from urllib.parse import quote, unquote, urlsplit
 from urllib.request import Request, urlopen
 
-from .encoders import ENCODERS, FILES
-from .files import replacing
+from ..encoders import ENCODERS, FILES
+from ..files import replacing
 
 DownloadProgress = Callable[[int, int | None], None]  # (bytes there, bytes in all or None where the server is silent)
 _BLOCK = 2**18  # bytes

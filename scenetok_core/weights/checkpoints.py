@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, load_file, save_file
 from torch import Tensor
 
-from .configs import (
+from ..configs import (
     DepthConfig,
     Dit3dConfig,
     ModelConfig,
@@ -28,16 +28,16 @@ from .configs import (
     from_dict,
     to_dict,
 )
-from .files import replacing
-from .models.dit3d import Dit3dNetworks
-from .models.networks import Networks
-from .models.rae import RaeNetworks
-from .models.scenegen import GeneratorNetworks
+from ..files import replacing
+from ..models.dit3d import Dit3dNetworks
+from ..models.networks import Networks
+from ..models.rae import RaeNetworks
+from ..models.scenegen import GeneratorNetworks
+from ..types import SceneTokens
+from ..versions import NewerVersionError
+from .loading import assign_weights, check_shapes
 from .pickles import PICKLED
 from .presets import choose_preset, model_tensors
-from .types import SceneTokens
-from .versions import NewerVersionError
-from .weights import assign_weights, check_shapes
 
 CHECKPOINT_FORMAT = "scenetok-checkpoint-1"
 SCENE_FORMAT = "scenetok-scene-1"

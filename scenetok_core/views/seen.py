@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .camera import ray_map
-from .framing import focus_distance, one_scene, reach
-from .splines import Keys, constant_pace, matrix_from_quaternion, slerp, smooth
-from .trajectories.rig import from_keys, to_keys
-from .types import Cameras
+from ..camera import ray_map
+from ..trajectories.framing import focus_distance, one_scene, reach
+from ..trajectories.rig import from_keys, to_keys
+from ..trajectories.splines import Keys, constant_pace, matrix_from_quaternion, slerp, smooth
+from ..types import Cameras
 
 LEAST_COVERED = 0.5
 LARGEST_DISTANCE = 1.0

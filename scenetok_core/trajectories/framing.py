@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .camera import camera_extent
-from .selection import middle_view
-from .types import Cameras
+from ..camera import camera_extent
+from ..types import Cameras
+from ..views.selection import middle_view
 
 DEFAULT_FOV = 60.0  # degrees across the longer side, for pictures of which nothing is known
 # A squared sine: axes within about 2 degrees of each other span no plane, such rays never meet.

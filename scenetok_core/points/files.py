@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from .file_axes import AXES, check_axes
-from .files import replacing
-from .points import PointCloud
-from .sheets import to_bytes
+from ..files import replacing
+from ..pictures.sheets import to_bytes
+from .axes import AXES, check_axes
+from .fusion import PointCloud
 
 
 def file_points(cloud: PointCloud, axes: str) -> Tensor:

@@ -10,8 +10,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from .files import replacing
-from .types import check_shape
+from ..files import replacing
+from ..types import check_shape
 
 _READABLE_PIXELS = 96
 _GAP = 4

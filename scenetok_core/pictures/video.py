@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from av.video.reformatter import ColorRange, Colorspace
 from torch import Tensor
 
-from .files import replacing
+from ..files import replacing
+from ..types import check_shape
 from .sheets import enlarge, to_bytes
-from .types import check_shape
 
 _ENCODERS = ("libx264", "libopenh264", "h264_nvenc", "h264_videotoolbox", "h264_mf", "h264_qsv", "h264_vaapi")
 _QUALITY = "16"  # CRF: visually lossless

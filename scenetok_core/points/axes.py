@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from .framing import estimate_up, look_at
-from .types import Cameras
+from ..trajectories.framing import estimate_up, look_at
+from ..types import Cameras
 
 _FLIP = torch.diag(torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64))
 

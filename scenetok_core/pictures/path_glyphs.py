@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from .drawing import Canvas, Colour, Point
+from .canvas import Canvas, Colour, Point
 
 BACKGROUND = (24, 24, 24)
 PANEL = (34, 35, 38)

@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .baselines import mean_colour, nearest_view
-from .camera import fit_views, flip_opengl, scale_focal
-from .families import SceneModel
-from .metrics import psnr
-from .sheets import contact_sheet, evenly_spread
-from .types import Cameras, Views
+from ..baselines import mean_colour, nearest_view
+from ..camera import fit_views, flip_opengl, scale_focal
+from ..families import SceneModel
+from ..metrics import psnr
+from ..pictures.sheets import contact_sheet, evenly_spread
+from ..types import Cameras, Views
 
 CheckProgress = Callable[[int, int], None]
 

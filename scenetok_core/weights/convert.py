@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..configs import ReleasedConfig, SceneGenConfig, SceneTokConfig
 from .checkpoints import check_tensors, identify, read_tensors, save_checkpoint
-from .configs import ReleasedConfig, SceneGenConfig, SceneTokConfig
 from .pickles import PICKLED, read_pickled
 
 _CHUNK = 16 * 2**20  # bytes

@@ -12,8 +12,10 @@ import torch
 from PIL import Image, ImageEnhance
 from torch import Tensor
 
-from .drawing import Box, Canvas, Colour, Point, dense_line
-from .framing import one_scene
+from ..trajectories.framing import one_scene
+from ..types import Cameras
+from ..views.seen import measure_seen
+from .canvas import Box, Canvas, Colour, Point, dense_line
 from .path_glyphs import (
     BACKGROUND,
     GRID,
@@ -32,9 +34,7 @@ from .path_glyphs import (
     time_colour,
 )
 from .path_layout import PATH_FRUSTUM, Layout, PictureView, Plane, frustums, preview_layout
-from .seen import measure_seen
 from .sheets import to_image
-from .types import Cameras
 
 _SMALL, _LARGE = 18.5, 23.0  # height of text, in units
 _MOST_FRUSTUMS = 40  # of input cameras that are drawn

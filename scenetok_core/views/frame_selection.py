@@ -20,8 +20,8 @@ import torch.nn.functional as F
 from av.container import InputContainer
 from torch import Tensor
 
-from .camera import fit_image
-from .configs import require
+from ..camera import fit_image
+from ..configs import require
 from .selection import sharpness
 
 _JUDGED_SIDE = 640  # pixels along the longer side of the copies whose sharpness is measured

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .camera import camera_extent, pose_distance
-from .types import Cameras, check_shape
+from ..camera import camera_extent, pose_distance
+from ..types import Cameras, check_shape
 
 _LUMINANCE = (0.2126, 0.7152, 0.0722)
 _LAPLACIAN = ((0.0, 1.0, 0.0), (1.0, -4.0, 1.0), (0.0, 1.0, 0.0))

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .autoencoders import Autoencoder, build_autoencoder, published_files
+from ..autoencoders import Autoencoder, build_autoencoder, published_files
 from .checkpoints import read_tensors
 from .pickles import PICKLED, read_pickled
 

@@ -1,0 +1,1 @@
+"""What people look at: contact sheets, drawings of camera paths, image files and videos."""
