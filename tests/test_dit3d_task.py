@@ -79,6 +79,21 @@ def test_without_any_view_the_condition_knows_no_picture(scene_checkpoint, batch
     assert torch.equal(seen.condition, unseen.condition) and not torch.equal(seen.tokens, unseen.tokens)
 
 
+def test_every_scene_may_have_several_noise_levels(scene_checkpoint, batch):
+    class Watched(torch.nn.Module):
+        def forward(self, noisy, t, condition):
+            self.t, self.condition = t, condition
+            return torch.zeros_like(noisy)
+
+    task, watched = Dit3dTask(run_config(scene_checkpoint, levels_per_scene=4)), Watched()
+    losses, _ = task.loss(watched, batch, generator(1), 0.5)
+    assert losses.shape == (SCENES,) and bool((losses > 0).all())
+    assert len(watched.t.unique()) == SCENES * 4
+    conditions = watched.condition.unflatten(0, (SCENES, 4))
+    assert torch.equal(conditions, conditions[:, :1].expand_as(conditions))
+    assert not torch.equal(conditions[0, 0], conditions[1, 0])
+
+
 def test_one_batch_is_learnt(task, batch):
     _, history = fit(task, batch, steps=60)
     assert history[-1] < 0.5 * history[0]
@@ -105,6 +120,7 @@ def test_a_run_makes_a_checkpoint_that_draws_for_its_model_alone(scene_checkpoin
     ("changes", "told"),
     [
         ({"views": 4}, r"data.context_views 4 must be model.cond_views 5"),
+        ({"levels_per_scene": 0}, r"task.levels_per_scene must be >= 1, got 0"),
         ({"time_shift": 2.0}, r"task.time_shift 2.0 must be model.sampling.shift 1.5"),
         ({"model": {"tokens": 9}}, r"model.tokens is 9, but small-rae.safetensors has 6"),
         ({"model": {"scene_model": "other"}}, r"model.scene_model is 'other', but .* has 'small-rae'"),

@@ -55,6 +55,11 @@ class Dit3dTaskConfig(FlowTaskConfig):
     mask_share: tuple[float, float] = (0.6, 0.9)  # of the views of the others
     aspects: tuple[float, float] = (0.7, 1.8)  # width / height of pictures
     loss_weight_cap: float = 5.0  # squared error of clean tokens is weighted min(1 / t^2, cap)
+    levels_per_scene: int = 1  # noise levels drawn for every encoded scene; a small 3DDiT costs less than the encoding
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.levels_per_scene >= 1, f"task.levels_per_scene must be >= 1, got {self.levels_per_scene}")
 
 
 @dataclass(frozen=True)
@@ -155,20 +160,21 @@ class Dit3dTask:
     def loss(
         self, model: nn.Module, batch: RoomBatch | Batch, generator: torch.Generator, progress: float
     ) -> tuple[Tensor, Mapping[str, Tensor | float]]:
-        """Squared error of the prediction, with one noise level per scene; [B] and scalars to log."""
+        """Squared error of the prediction, with noise levels of every scene's own; [B] and scalars to log."""
         task = self.config.task
         batch = self.choose(batch, generator) if isinstance(batch, RoomBatch) else batch
         assert batch.context.rgb is not None
         source = (batch.context.rgb.shape[-2], batch.context.rgb.shape[-1])
         example = self.frame(batch, self.views.draw_size(source, generator), generator)
-        t = draw_levels(task, (len(example.tokens),), generator)
+        count = task.levels_per_scene
+        tokens, condition = (part.repeat_interleave(count, 0) for part in (example.tokens, example.condition))
+        t = draw_levels(task, (len(tokens),), generator)
         level = t[:, None, None]
-        noise = torch.randn(example.tokens.shape, generator=generator, device=generator.device)
-        noisy = interpolate(example.tokens, noise, level)
-        out = model(noisy, t, example.condition).float()
-        errors = flow_errors(out, self.config.model.prediction, example.tokens, noise, level, task.loss_weight_cap)
+        noise = torch.randn(tokens.shape, generator=generator, device=generator.device)
+        out = model(interpolate(tokens, noise, level), t, condition).float()
+        errors = flow_errors(out, self.config.model.prediction, tokens, noise, level, task.loss_weight_cap)
         losses = errors.flatten(1).mean(1)
-        return losses, level_logs({"loss": losses}, t)
+        return losses.unflatten(0, (-1, count)).mean(1), level_logs({"loss": losses}, t)
 
     @torch.no_grad()
     def sheet(self, model: nn.Module, batch: RoomBatch | Batch, generator: torch.Generator) -> Image.Image:
