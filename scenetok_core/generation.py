@@ -95,17 +95,23 @@ class SceneGenerator(TokenGenerator):
         cls,
         state: Mapping[str, Tensor],
         config: SceneGenConfig,
-        digest: str,
+        metadata: Mapping[str, str],
         folders: Sequence[Path],
         device: torch.device | str = "cpu",
         dtype: torch.dtype | None = None,
     ) -> SceneGenerator:
-        """A generator of weights that have been read; arguments and errors as `SceneTok.assemble`."""
+        """As `Loaded.assemble`."""
         dtype = dtype or default_dtype(device, state)
         autoencoder = load_autoencoder(config.context_autoencoder, folders, device, dtype)
         config.check_latents(autoencoder.spec)
         networks = load_networks(state, config, dtype).to(device)
-        return cls(config, networks, autoencoder, digest)
+        return cls(
+            config,
+            networks,
+            autoencoder,
+            metadata["model_hash"],
+            scene_model_hash=metadata.get("scene_model_hash"),
+        )
 
     @property
     def modules(self) -> list[nn.Module]:
@@ -179,8 +185,8 @@ class SceneGenerator(TokenGenerator):
 
     def _place_network(self, views: int) -> torch.device:
         network = self.networks.scene_generator
-        itemsize = next(network.parameters()).dtype.itemsize
-        return self.place(network, generator_bytes(self.config.generator, views, guided=True, itemsize=itemsize))
+        sizes = self.config.generator
+        return self.place(network, generator_bytes(sizes, views, guided=True, itemsize=self._itemsize))
 
     def check_model(self, model: SceneTok) -> None:
         """Raise `ValueError` unless this was trained to draw the tokens of `model`."""

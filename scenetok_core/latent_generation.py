@@ -79,14 +79,15 @@ class LatentGenerator(TokenGenerator):
         cls,
         state: Mapping[str, Tensor],
         config: Dit3dConfig,
-        digest: str,
+        metadata: Mapping[str, str],
         folders: Sequence[Path],
         device: torch.device | str = "cpu",
         dtype: torch.dtype | None = None,
     ) -> LatentGenerator:
-        """A generator of weights that have been read; arguments and errors as `SceneTok.assemble`."""
+        """As `Loaded.assemble`."""
         dtype = dtype or default_dtype(device, state)
-        return cls(config, load_networks(state, config, dtype).to(device), digest)
+        networks = load_networks(state, config, dtype).to(device)
+        return cls(config, networks, metadata["model_hash"], scene_model_hash=metadata.get("scene_model_hash"))
 
     @property
     def modules(self) -> list[nn.Module]:
@@ -139,8 +140,8 @@ class LatentGenerator(TokenGenerator):
         unconditional = None if guidance == 1.0 else prepared.unconditional
         noise = torch.randn((1, config.tokens, config.token_dim), generator=or_seeded(generator))
         network = self.networks.generator
-        itemsize = next(network.parameters()).dtype.itemsize
-        device = self.place(network, dit3d_bytes(config, guided=unconditional is not None, itemsize=itemsize))
+        guided = unconditional is not None
+        device = self.place(network, dit3d_bytes(config, guided=guided, itemsize=self._itemsize))
         tokens = sample_latents(
             network,
             prepared.condition.to(device),

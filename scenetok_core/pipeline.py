@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from .autoencoders import Autoencoder
 from .camera import fit_cameras, fit_views, ray_features, scale_focal, scene_scale, to_scene_frame
 from .configs import SceneTokConfig, TemporalTiles, at_quality
 from .frames import FrameWriter
+from .loaded import Loaded
 from .memory import compressor_bytes
 from .models.networks import Networks
 from .passes import Pass, PathNoise, PathSampler
@@ -20,13 +22,13 @@ from .placement import Exhaustion, Place, Room, Stages, encode_frames, fits_whol
 from .sampling import Progress, Schedule, check_solver
 from .types import Cameras, SceneTokens, Views, check_scene_model
 from .views.selection import middle_view, select_views, sharpness
-from .weights.checkpoints import load_checkpoint, load_networks
+from .weights.checkpoints import load_networks
 from .weights.loading import default_dtype
 from .weights.published import load_autoencoder
 
 
 @dataclass
-class SceneTok:
+class SceneTok(Loaded):
     """A loaded model. `encode` and `render` leave the caller's tensors and the global random state alone.
 
     Before each stage `place` is told the network that will run and the bytes it needs beside its weights, so that no
@@ -34,6 +36,7 @@ class SceneTok:
     there was too little.
     """
 
+    kind: ClassVar[type[SceneTokConfig]] = SceneTokConfig
     config: SceneTokConfig
     networks: Networks
     context_autoencoder: Autoencoder
@@ -44,43 +47,16 @@ class SceneTok:
     exhaustion: Exhaustion = field(default_factory=Exhaustion)
 
     @classmethod
-    def load(
-        cls,
-        path: str | Path,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype | None = None,
-        folders: Sequence[Path] | None = None,
-    ) -> SceneTok:
-        """Load a checkpoint and its autoencoders.
-
-        Args:
-            path: a safetensors file with its configuration in the metadata, or with the tensors of a released model.
-            device: where the networks run.
-            dtype: dtype of the weights; None is what suits the device (`default_dtype`). Poses and rays stay float32.
-            folders: where the weights of the autoencoders lie; None is the checkpoint's own folder.
-
-        Raises:
-            ValueError: the file is unreadable, was changed, does not fit its configuration, the sizes in that do not
-                fit together, or an autoencoder's weights are not found.
-        """
-        state, config, metadata = load_checkpoint(path)
-        folders = [Path(path).parent] if folders is None else folders
-        return cls.assemble(state, config, metadata["model_hash"], folders, device, dtype)
-
-    @classmethod
     def assemble(
         cls,
         state: Mapping[str, Tensor],
         config: SceneTokConfig,
-        digest: str,
+        metadata: Mapping[str, str],
         folders: Sequence[Path],
         device: torch.device | str = "cpu",
         dtype: torch.dtype | None = None,
     ) -> SceneTok:
-        """A model of weights that have been read, with its autoencoders; `digest` is their `model_hash`.
-
-        Other arguments and errors as `load`.
-        """
+        """As `Loaded.assemble`, with its autoencoders."""
         dtype = dtype or default_dtype(device, state)
         context, target = (
             load_autoencoder(name, folders, device, dtype)
@@ -92,7 +68,7 @@ class SceneTok:
             networks=load_networks(state, config, dtype).to(device),
             context_autoencoder=context,
             target_autoencoder=target,
-            hash=digest,
+            hash=metadata["model_hash"],
         )
 
     @property
@@ -100,15 +76,6 @@ class SceneTok:
         """What is placed: compressor and decoder, then the autoencoders that have weights."""
         parts = (self.context_autoencoder.network, self.target_autoencoder.network)
         return [self.networks.compressor, self.networks.denoiser, *(part for part in parts if part is not None)]
-
-    @property
-    def device(self) -> torch.device:
-        """Where the networks are."""
-        return next(self.networks.parameters()).device
-
-    @property
-    def _itemsize(self) -> int:
-        return next(self.networks.parameters()).dtype.itemsize
 
     @property
     def steps(self) -> int | None:

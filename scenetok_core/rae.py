@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from .camera import fit_cameras, fit_views, plucker_features, reference_scale, to_scene_frame
 from .configs import RaeConfig
 from .encoders import ImageEncoder, load_encoder
+from .loaded import Loaded
 from .memory import neck_bytes, queries_bytes
 from .models.rae import PictureDecoder, PointDecoder, RaeNetworks
 from .placement import Exhaustion, Place, Stages, no_memory, stay
@@ -23,7 +25,7 @@ from .sampling import Progress
 from .types import Cameras, SceneTokens, Views, check_scene_model
 from .views.picture_size import fitting_size
 from .views.selection import select_views, sharpness
-from .weights.checkpoints import load_checkpoint, load_networks
+from .weights.checkpoints import load_networks
 from .weights.loading import default_dtype
 
 _VIEWS_PER_PASS = 16
@@ -47,13 +49,14 @@ class PointMaps:
 
 
 @dataclass
-class Rae:
+class Rae(Loaded):
     """A loaded 3DRAE, with the methods of `SceneTok`.
 
     `encode` and `render` leave the caller's tensors and the global random state alone. `place` and `exhaustion` as in
     `SceneTok`.
     """
 
+    kind: ClassVar[type[RaeConfig]] = RaeConfig
     config: RaeConfig
     networks: RaeNetworks
     encoder: ImageEncoder | None
@@ -62,50 +65,28 @@ class Rae:
     exhaustion: Exhaustion = field(default_factory=Exhaustion)
 
     @classmethod
-    def load(
-        cls,
-        path: str | Path,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype | None = None,
-        folders: Sequence[Path] | None = None,
-    ) -> Rae:
-        """Load a checkpoint and its 2-D encoder; arguments and errors as `SceneTok.load`."""
-        state, config, metadata = load_checkpoint(path, RaeConfig)
-        folders = [Path(path).parent] if folders is None else folders
-        return cls.assemble(state, config, metadata["model_hash"], folders, device, dtype)
-
-    @classmethod
     def assemble(
         cls,
         state: Mapping[str, Tensor],
         config: RaeConfig,
-        digest: str,
+        metadata: Mapping[str, str],
         folders: Sequence[Path],
         device: torch.device | str = "cpu",
         dtype: torch.dtype | None = None,
     ) -> Rae:
-        """A model of weights that have been read; arguments and errors as `SceneTok.assemble` and `load_encoder`."""
+        """As `Loaded.assemble`, with its 2-D encoder if it has one; errors also as `load_encoder`."""
         dtype = dtype or default_dtype(device, state)
         encoder = None
         if config.encoder is not None:
             wanted = {"patch": config.patch, "width": config.hidden}
             encoder = load_encoder(config.encoder, folders, device, dtype, **wanted)
-        return cls(config, load_networks(state, config, dtype).to(device), encoder, digest)
+        return cls(config, load_networks(state, config, dtype).to(device), encoder, metadata["model_hash"])
 
     @property
     def modules(self) -> list[nn.Module]:
         """What is placed: the parts of the network, then the 2-D encoder if there is one."""
         parts = list(self.networks.children())
         return parts if self.encoder is None else [*parts, self.encoder.network]
-
-    @property
-    def device(self) -> torch.device:
-        """Where the networks are."""
-        return next(self.networks.parameters()).device
-
-    @property
-    def _itemsize(self) -> int:
-        return next(self.networks.parameters()).dtype.itemsize
 
     @property
     def steps(self) -> int | None:

@@ -2,56 +2,22 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar
+from abc import abstractmethod
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
 
-from .configs import Dit3dConfig, RaeConfig, SamplingConfig, SceneGenConfig, SceneTokConfig
+from .configs import RaeConfig, SamplingConfig, SceneTokConfig
+from .loaded import Loaded
 from .sampling import Progress, Schedule, make_schedule
 from .types import Cameras, SceneTokens, Views
-from .weights.checkpoints import load_checkpoint
-
-G = TypeVar("G", bound="TokenGenerator")
 
 
-class TokenGenerator(ABC):
+class TokenGenerator(Loaded):
     """Draws the tokens of whole scenes for a scene model: `SceneGenerator`, `LatentGenerator`."""
 
-    kind: ClassVar[type[SceneGenConfig] | type[Dit3dConfig]]  # of `config`
     config: Any  # with its `sampling`
     scene_model_hash: str | None
-
-    @classmethod
-    def load(
-        cls: type[G],
-        path: str | Path,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype | None = None,
-        folders: Sequence[Path] | None = None,
-    ) -> G:
-        """Load a checkpoint; arguments and errors as `SceneTok.load`."""
-        state, config, metadata = load_checkpoint(path, cls.kind)
-        folders = [Path(path).parent] if folders is None else folders
-        loaded = cls.assemble(state, config, metadata["model_hash"], folders, device, dtype)
-        loaded.scene_model_hash = metadata.get("scene_model_hash")
-        return loaded
-
-    @classmethod
-    @abstractmethod
-    def assemble(
-        cls: type[G],
-        state: Mapping[str, Tensor],
-        config: Any,
-        digest: str,
-        folders: Sequence[Path],
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype | None = None,
-    ) -> G:
-        """A generator of weights that have been read; arguments and errors as `SceneTok.assemble`."""
 
     def generate(
         self,

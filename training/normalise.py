@@ -90,7 +90,7 @@ def normalise(
     require(out.absolute() != checkpoint.absolute(), f"--out must be another file than --checkpoint, got {out}")
     state, stored, metadata = load_checkpoint(checkpoint, RaeConfig)
     folders = weight_folders(config.run.autoencoders, str(checkpoint))
-    model = Rae.assemble(state, stored, metadata["model_hash"], folders, device, torch.float32)
+    model = Rae.assemble(state, stored, metadata, folders, device, torch.float32)
     wanted = replace(stored, statistics=statistics or stored.statistics)
     mean, std = measure(model, training_views(config, device), scenes, wanted.statistics)
     save_checkpoint(

@@ -129,13 +129,13 @@ def load_model(config: SceneTokConfig, path: Path, device: torch.device | str = 
             tensors, or an autoencoder's weights that are not there or do not fit.
     """
     state, fitted, digest = _read(config, path)
-    return SceneTok.assemble(state, fitted, digest, [path.parent], device)
+    return SceneTok.assemble(state, fitted, {"model_hash": digest}, [path.parent], device)
 
 
 def load_generator(config: SceneGenConfig, path: Path, device: torch.device | str = "cpu") -> SceneGenerator:
     """Load a released scene generator; arguments and errors as `load_model`."""
     state, fitted, digest = _read(config, path)
-    return SceneGenerator.assemble(state, fitted, digest, [path.parent], device)
+    return SceneGenerator.assemble(state, fitted, {"model_hash": digest}, [path.parent], device)
 
 
 def _read(config: C, path: Path) -> tuple[dict[str, Tensor], C, str]:
