@@ -11,16 +11,14 @@ from scenetok_core.autoencoders import PatchAutoencoder
 from scenetok_core.camera import camera_extents, ray_features
 from scenetok_core.models.compressor import Posterior
 from scenetok_core.models.networks import Networks
-from scenetok_core.weights.checkpoints import load_checkpoint
 from tests import small
-from tests import test_autoencoders as autoencoders
+from tests.test_view_choice import chosen, rows
 from training.config import DataConfig, RunConfig
 from training.data.batch import Batch, Frames
 from training.data.rooms import RoomsConfig
 from training.tasks import SceneTokTask
 from training.tasks.scenetok import SceneTokTaskConfig, SceneTokTrainConfig
 from training.tasks.shared import draw_levels
-from training.tasks.views import choose_run, choose_views
 
 WALK, STRAYS, CONTEXT, TARGETS, SCENES = 6, 3, 4, 3, 3
 TOKENS, LATENTS = 10, 4
@@ -92,42 +90,6 @@ def fit(task, batch, steps=STEPS, progress=EARLY):
         optimizer.step()
         history.append(float(losses.detach().mean()))
     return model, history
-
-
-def chosen(strays=STRAYS, context=CONTEXT, targets=TARGETS, far=True, scenes=SCENES, seed=SEED):
-    return choose_views(WALK, strays, context, targets, far=far, scenes=scenes, generator=generator(seed))
-
-
-def rows(draw):
-    """Inputs and targets of every scene as lists."""
-    return zip(*(views.tolist() for views in draw), strict=True)
-
-
-def test_far_targets_are_strays_first_and_never_inputs():
-    for inputs, targets in rows(chosen(strays=1, scenes=50)):
-        assert len(set(inputs)) == CONTEXT and set(inputs) <= set(range(WALK))
-        assert WALK in targets and len(set(targets)) == TARGETS
-        assert not set(inputs) & set(targets)
-        assert inputs == sorted(inputs) and targets == sorted(targets)
-
-
-def test_near_targets_are_inputs():
-    for context, most in ((2, 2), (CONTEXT, TARGETS)):
-        for inputs, targets in rows(chosen(context=context, far=False, scenes=50)):
-            assert len(set(targets)) == most and set(targets) <= set(inputs)
-
-
-def test_too_few_pictures_for_far_targets_are_refused():
-    with pytest.raises(ValueError, match="3 targets besides 6 inputs need more pictures than 6 frames and 2 strays"):
-        chosen(strays=2, context=WALK)
-
-
-def test_views_are_chosen_by_the_generator_alone_and_for_every_scene_anew():
-    state = torch.get_rng_state()
-    first, again, other = (list(rows(chosen(seed=seed))) for seed in (1, 1, 2))
-    assert first == again and first != other
-    assert torch.equal(torch.get_rng_state(), state)
-    assert len({(*inputs, *targets) for inputs, targets in rows(chosen(scenes=50))}) > 10, "of 15"
 
 
 def test_an_example_holds_the_chosen_pictures(task, batch, example):
@@ -452,14 +414,6 @@ def test_noise_levels_are_distributed_as_asked(settings, inverse):
     assert (ranks - torch.linspace(0, 1, 4000)).abs().max() < 0.03, "Kolmogorov-Smirnov"
 
 
-def test_runs_are_consecutive_and_anywhere_on_the_walk():
-    runs = choose_run(WALK, 4, scenes=200, generator=generator())
-    assert (runs.diff(dim=1) == 1).all()
-    assert set(runs[:, 0].tolist()) == {0, 1, 2}
-    with pytest.raises(ValueError, match="7 consecutive frames need a longer walk than 6"):
-        choose_run(WALK, 7, scenes=1, generator=generator())
-
-
 def test_focal_factors_of_the_model_reach_both_ray_maps_as_in_inference(batch, tmp_path):
     task = SceneTokTask(run_config(focal=(2.0, 1.5)))
     plain = SceneTokTask(run_config()).prepare(batch, generator(), far=True, context=CONTEXT, jitter=False)
@@ -476,49 +430,6 @@ def test_units_of_the_data_are_kept_when_asked(batch):
     centers = batch.cameras.centers[torch.arange(SCENES)[:, None], inputs]
     want = camera_extents(centers)
     assert torch.allclose(camera_extents(example.context_rays[:, :, 3:, 0, 0]), want, atol=1e-4)
-
-
-def video_task(**task):
-    """A task whose targets are two latents of four frames each, coded by a small VideoDCAE."""
-    plain, frames = run_config(**task), 8
-    decoder = replace(
-        plain.model.decoder, latent_channels=4, frames_per_latent=4, ray_map=8, ray_patch=2, prediction="v"
-    )
-    model = replace(plain.model, target_autoencoder="small video", decoder=decoder)
-    data = replace(plain.data, target_views=frames, rooms=replace(plain.data.rooms, views=10))
-    coders = {"small video": autoencoders.small("videodcae"), model.context_autoencoder: PatchAutoencoder(small.PATCH)}
-    return SceneTokTask(replace(plain, model=model, data=data), coders)
-
-
-def test_targets_of_video_autoencoders_are_whole_groups_of_consecutive_frames(tmp_path):
-    task = video_task(mean_share=0.0)
-    rooms = task.dataset(torch.device("cpu")).batch(SEED, SCENES)
-    chosen_frames = task.choose(rooms, generator(), far=True, context=CONTEXT)
-    first = rooms.rgb[:, :-STRAYS].unfold(1, 8, 1).movedim(-1, 2)
-    wanted = chosen_frames.target.rgb
-    assert wanted is not None and wanted.shape[1] == 8
-    same = (first == wanted[:, None]).flatten(2).all(2).any(1)
-    assert same.all(), "frames in a row"
-    example = task.frame(chosen_frames, generator(), jitter=False)
-    assert example.target.shape[1:3] == (2, 4) and example.target_rays.shape[1:3] == (2, 4)
-    model, history = fit(task, rooms, steps=8, progress=LATE)
-    assert history[-1] < history[0]
-    inference_path = tmp_path / "trained.safetensors"
-    task.export(inference_path, model.state_dict(), {})
-    saved, config, _ = load_checkpoint(inference_path)
-    assert set(saved) == set(Networks(config).state_dict())
-    assert task.sheet(model, rooms, generator()).width > 8 * small.IMAGE
-
-
-def test_targets_that_are_no_whole_groups_are_refused():
-    task = video_task()
-    config = replace(task.config, data=replace(task.config.data, target_views=6))
-    coders = {
-        config.model.target_autoencoder: task.target_autoencoder,
-        config.model.context_autoencoder: task.context_autoencoder,
-    }
-    with pytest.raises(ValueError, match="target_views 6 must be a multiple of 4"):
-        SceneTokTask(config, coders)
 
 
 def test_borders_between_noise_levels_lie_between_groups():
