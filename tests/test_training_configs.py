@@ -11,7 +11,7 @@ from scenetok_core.models.networks import Networks
 from scenetok_core.models.rae import RaeNetworks
 from scenetok_core.weights.checkpoints import build_networks, load_checkpoint
 from scenetok_core.weights.presets import PRESETS
-from tests import small
+from tests import small, small_latents
 from training.config import at_default
 from training.finetune import start_from
 from training.optim import rate_share
@@ -184,6 +184,22 @@ def test_weights_of_other_meaning_are_refused(tmp_path):
         start_from(path, Networks(config), config, ("decoder.width",))
     with pytest.raises(ValueError, match="not a scene generator"):
         start_from(path, fresh(small.generator_config()), small.generator_config())
+
+
+def test_a_3drae_starts_from_one_of_the_same_networks(tmp_path):
+    path = small_latents.rae_checkpoint(tmp_path)
+    saved, config, _ = load_checkpoint(path, RaeConfig)
+    larger = replace(config, pixels=(config.pixels[0], 4 * config.pixels[1]), context_views=99)
+    model = fresh(larger)
+    start_from(path, model, larger)
+    assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in saved.items())
+    each = replace(config, statistics="token")
+    with pytest.raises(ValueError, match=r"does not fit \[model\]: statistics is 'dimension' there and 'token' here;"):
+        start_from(path, fresh(each), each)
+    start_from(path, fresh(each), each, ("statistics",))
+    without = replace(config, points=None)
+    with pytest.raises(ValueError, match=r"points\.depth is 4 there and None here"):
+        start_from(path, fresh(without), without)
 
 
 def test_released_sizes_are_the_defaults():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from scenetok_core.weights.loading import check_shapes
 logger = logging.getLogger("training")
 
 _LISTED = 5
+_NO_NETWORK = {"name", "scene_model", "image_size", "pixels", "context_views", "cond_views", "steps", "sampling"}
 _QUERIES = "compressor.scene_tokens"
 _QUERY_NOISE = 0.5  # of the saved queries' standard deviation; equal queries would stay equal
 
@@ -49,9 +50,10 @@ def start_from(path: Path, model: nn.Module, config: StoredConfig, differs: tupl
         raise ValueError(
             f"run.init_differs names {unknown[0]!r}, which is no setting of the networks: {', '.join(now)}"
         )
-    faults = [key for key in now if before[key] != now[key] and key not in differs]
+    pairs = {key: (before.get(key), now.get(key)) for key in {**now, **before}}
+    faults = [key for key, (there, here) in pairs.items() if there != here and key not in differs]
     if faults:
-        lines = [f"{key} is {before[key]!r} there and {now[key]!r} here" for key in faults[:_LISTED]]
+        lines = ["{} is {!r} there and {!r} here".format(key, *pairs[key]) for key in faults[:_LISTED]]
         raise ValueError(
             f"run.init {path.name} does not fit [model]: {'; '.join(lines)}{' ...' if faults[_LISTED:] else ''}; take "
             "over its settings, or list in run.init_differs which ones may differ"
@@ -79,10 +81,15 @@ def _spread_queries(fresh: Tensor, saved: Tensor) -> list[str]:
 
 
 def _network_settings(config: StoredConfig) -> Iterator[tuple[str, Any]]:
-    for section in ("compressor", "decoder", "generator"):
-        network = getattr(config, section, None)
-        settings: Mapping[str, Any] = {} if network is None else dataclasses.asdict(network)
-        yield from ((f"{section}.{name}", value) for name, value in settings.items())
+    """The settings of the networks by name; in configurations of several networks those of each, else all but a few."""
+    stored = dataclasses.asdict(config)
+    sections = [name for name in ("compressor", "decoder", "generator") if name in stored]
+    for name in sections or [name for name in stored if name not in _NO_NETWORK]:
+        value = stored[name]
+        if isinstance(value, dict):
+            yield from ((f"{name}.{part}", each) for part, each in value.items())
+        else:
+            yield name, value
 
 
 def check_parts(model: nn.Module, parts: tuple[str, ...]) -> None:
