@@ -12,7 +12,8 @@ from training.tasks import load_config
 from training.variants import Variant, Variants, as_table, main, train_and_measure
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = sorted((ROOT / "training" / "configs" / "variants").glob("*.toml"))
+FOLDER = ROOT / "training" / "configs" / "variants"
+FILES = sorted(FOLDER.glob("*.toml"))
 TWO = Variants(
     "training/configs/rae_tiny.toml",
     (Variant("16 tokens", ("model.tokens=16",)), Variant("as it is")),
@@ -25,17 +26,25 @@ def read(path):
     return from_dict(Variants, read_settings(path))
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_committed_variants_load_and_differ_in_sizes_alone(path, tmp_path):
+def load_variants(path, out):
     chosen = read(path)
-    configs = [load_config(ROOT / chosen.base, chosen.settings(variant, tmp_path)) for variant in chosen.variants]
+    return [load_config(ROOT / chosen.base, chosen.settings(variant, out)) for variant in chosen.variants]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_committed_variants_load_and_differ(path, tmp_path):
+    configs = load_variants(path, tmp_path)
     assert len({config.run.name for config in configs}) == len(configs) >= 5
     assert {config.run.output for config in configs} == {str(tmp_path)}
+    assert len({(config.model, config.task) for config in configs}) == len(configs)
+    assert len({(config.run.steps, config.run.minutes, config.optim, config.data) for config in configs}) == 1
+
+
+def test_variants_of_sizes_differ_in_sizes_alone(tmp_path):
+    configs = load_variants(FOLDER / "rae_sizes.toml", tmp_path)
     models = {config.model for config in configs}
     assert len(models) == len(configs) and all(isinstance(model, RaeConfig) for model in models)
-    assert (
-        len({(config.run.steps, config.run.minutes, config.optim, config.data, config.task) for config in configs}) == 1
-    )
+    assert len({config.task for config in configs}) == 1
 
 
 class Scripts:
@@ -78,6 +87,12 @@ def test_each_variant_is_trained_measured_and_told_once(tmp_path):
     run.called.clear()
     assert as_table(train_and_measure(TWO, tmp_path, run)) == table
     assert len(run.called) == 2 and 'run.name="as_it_is"' in run.called[0], "what was measured stays"
+
+
+def test_what_was_measured_of_some_alone_is_no_column():
+    some, other = figures(16), {**figures(64), "sample_psnr": 2.5}
+    assert "sample" not in as_table({"a": some, "b": other})
+    assert "| b | 1,234,567 | 24.0 | 1.50 | 2.50 |" in as_table({"b": other})
 
 
 def test_a_step_that_fails_and_settings_that_do_not_fit_are_told(tmp_path):

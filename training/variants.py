@@ -32,6 +32,7 @@ _COLUMNS = {
     "parameters": ("parameters", ","),
     "KiB a scene": ("tokens_kib", ".1f"),
     "PSNR dB": ("posterior_mean_psnr", ".2f"),
+    "sample dB": ("sample_psnr", ".2f"),
     "SSIM": ("posterior_mean_ssim", ".3f"),
     "gradient energy": ("posterior_mean_gradient_energy", ".2f"),
     "pose error °": ("posterior_mean_pose_error_degrees", ".1f"),
@@ -107,10 +108,13 @@ def _step(run: Run, variant: Variant, arguments: Sequence[str]) -> None:
 
 
 def as_table(found: Mapping[str, Mapping[str, Any]]) -> str:
-    """A Markdown table, a row for each variant."""
-    rows = [["", *_COLUMNS], ["---", *["--:"] * len(_COLUMNS)]]
+    """A Markdown table, a row for each variant; its columns are what was measured of all."""
+    columns = {
+        title: (key, form) for title, (key, form) in _COLUMNS.items() if all(key in row for row in found.values())
+    }
+    rows = [["", *columns], ["---", *["--:"] * len(columns)]]
     for name, figures in found.items():
-        values = [(figures[key] * (1000 if key in _MILLISECONDS else 1), form) for key, form in _COLUMNS.values()]
+        values = [(figures[key] * (1000 if key in _MILLISECONDS else 1), form) for key, form in columns.values()]
         rows.append([name, *(format(value, form) for value, form in values)])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in rows) + "\n"
 
