@@ -41,3 +41,11 @@ def assert_losses_reach_every_weight(task, batch):
     model.zero_grad()
     first.mean().backward()
     assert [name for name, weight in model.named_parameters() if weight.grad is None or not weight.grad.any()] == []
+
+
+def assert_frozen_precision(exact, rough, tokens):
+    """Of two tasks, with `mixed_precision` "no" and "bf16", the latter's frozen model rounds, and little."""
+    first, second = tokens(exact), tokens(rough)
+    assert first.dtype == second.dtype == torch.float32
+    error = (first - second).norm() / first.norm()
+    assert 1e-4 < error < 3e-2, error

@@ -12,7 +12,7 @@ from scenetok_core.depth import depth_pictures
 from scenetok_core.flow import interpolate
 from scenetok_core.types import Views
 from tests import small, videos
-from tests.fitting import RATE, SEED, assert_losses_reach_every_weight, fit, fresh, generator
+from tests.fitting import RATE, SEED, assert_frozen_precision, assert_losses_reach_every_weight, fit, fresh, generator
 from tests.test_depth_data import write_arrays
 from tests.test_held_out import sheet_rows
 from training.config import DataConfig, OptimConfig, RunConfig
@@ -37,7 +37,7 @@ def scene_checkpoint(tmp_path_factory):
 def run_config(checkpoint, run=None, model=None, data=None, **task):
     rooms = RoomsConfig(image_size=small.IMAGE, views=WALK, strays=STRAYS, textures=8, texture_size=32)
     return DepthTrainConfig(
-        RunConfig(**{"name": "test", "steps": STEPS, **(run or {})}),
+        RunConfig(**{"name": "test", "steps": STEPS, "mixed_precision": "no", **(run or {})}),
         small.depth_config(**{"near": 0.1, "far": 30.0, **(model or {})}),
         optim=OptimConfig(lr=RATE, warmup=2, ema=0.9),
         data=data or DataConfig(SCENES, CONTEXT, TARGETS, rooms),
@@ -274,3 +274,9 @@ def test_settings_that_make_no_sense_are_refused(scene_checkpoint):
         run_config(scene_checkpoint, mean_fraction=2.0)
     with pytest.raises(ValueError, match=r"task\.unconditional must be 0, got 0\.1: depth is rendered without"):
         run_config(scene_checkpoint, unconditional=0.1)
+
+
+def test_the_frozen_model_works_in_the_precision_of_the_run(task, batch, scene_checkpoint):
+    rough = DepthTask(run_config(scene_checkpoint, run={"mixed_precision": "bf16"}))
+    chosen = task.choose(batch, generator())
+    assert_frozen_precision(task, rough, lambda each: each.frame(chosen, generator(), jitter=False).tokens)

@@ -6,7 +6,7 @@ import torch
 from scenetok_core.latent_generation import LatentGenerator
 from scenetok_core.types import Views
 from tests import small, small_latents
-from tests.fitting import RATE, SEED, assert_losses_reach_every_weight, fit, fresh, generator
+from tests.fitting import RATE, SEED, assert_frozen_precision, assert_losses_reach_every_weight, fit, fresh, generator
 from training.config import DataConfig, OptimConfig, RunConfig
 from training.data.rooms import RoomsConfig
 from training.tasks.dit3d import Dit3dTask, Dit3dTaskConfig, Dit3dTrainConfig, reordered
@@ -24,7 +24,7 @@ def scene_checkpoint(tmp_path_factory):
 def run_config(checkpoint, run=None, model=None, views=small_latents.COND_VIEWS, **task):
     rooms = RoomsConfig(image_size=small.IMAGE, views=views, strays=2, textures=8, texture_size=32)
     return Dit3dTrainConfig(
-        RunConfig(**{"name": "test", "steps": 40, **(run or {})}),
+        RunConfig(**{"name": "test", "steps": 40, "mixed_precision": "no", **(run or {})}),
         small_latents.dit3d_config(**(model or {})),
         optim=OptimConfig(lr=RATE, warmup=2, ema=0.9),
         data=DataConfig(SCENES, views, 2, rooms),
@@ -129,3 +129,9 @@ def test_a_run_makes_a_checkpoint_that_draws_for_its_model_alone(scene_checkpoin
 def test_settings_that_do_not_fit_are_refused(scene_checkpoint, changes, told):
     with pytest.raises(ValueError, match=told):
         Dit3dTask(run_config(scene_checkpoint, **changes))
+
+
+def test_the_frozen_model_works_in_the_precision_of_the_run(task, batch, scene_checkpoint):
+    rough = Dit3dTask(run_config(scene_checkpoint, run={"mixed_precision": "bf16"}))
+    chosen = task.choose(batch, generator())
+    assert_frozen_precision(task, rough, lambda each: each.frame(chosen, SIZE, generator()).condition)

@@ -10,7 +10,7 @@ from scenetok_core.generation import conditioning_rays
 from scenetok_core.models.compressor import Posterior
 from scenetok_core.types import Views
 from tests import small
-from tests.fitting import RATE, SEED, assert_losses_reach_every_weight, fit, fresh, generator
+from tests.fitting import RATE, SEED, assert_frozen_precision, assert_losses_reach_every_weight, fit, fresh, generator
 from training.config import DataConfig, OptimConfig, RunConfig
 from training.data.rooms import RoomsConfig
 from training.state import list_states
@@ -31,7 +31,7 @@ def scene_checkpoint(tmp_path_factory):
 def run_config(checkpoint, run=None, model=None, **task):
     rooms = RoomsConfig(image_size=small.IMAGE, views=WALK, textures=8, texture_size=32)
     return SceneGenTrainConfig(
-        RunConfig(**{"name": "test", "steps": STEPS, **(run or {})}),
+        RunConfig(**{"name": "test", "steps": STEPS, "mixed_precision": "no", **(run or {})}),
         small.generator_config(**(model or {})),
         optim=OptimConfig(lr=RATE, warmup=2, ema=0.9),
         data=DataConfig(SCENES, CONTEXT, PATH, rooms),
@@ -200,3 +200,9 @@ def test_settings_that_make_no_sense_are_refused(scene_checkpoint):
         run_config(scene_checkpoint, extra_views=2.0)
     with pytest.raises(ValueError, match="no such file: nowhere"):
         SceneGenTask(run_config("nowhere.safetensors"))
+
+
+def test_the_frozen_model_works_in_the_precision_of_the_run(task, batch, scene_checkpoint):
+    rough = SceneGenTask(run_config(scene_checkpoint, run={"mixed_precision": "bf16"}))
+    chosen = task.choose(batch, generator())
+    assert_frozen_precision(task, rough, lambda each: each.frame(chosen, generator()).tokens)

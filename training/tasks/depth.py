@@ -32,6 +32,7 @@ from training.tasks.shared import (
     choose_frames,
     draw_levels,
     flow_errors,
+    frozen_precision,
     latents_of,
     level_logs,
     load_scene_model,
@@ -169,10 +170,10 @@ class DepthTask:
             raise ValueError("the data set gives no depth; set [data.videos.depth], or take data.kind = 'rooms'")
         reference, scale = choose_frames(task, batch, scene.scene_extent, generator, jitter=jitter)
         given, asked = batch.context.cameras, batch.target.cameras
-        posterior = self.scene.networks.compressor(
-            latents_of(batch.context, self.scene.context_autoencoder),
-            scene_rays(given, reference, scale, scene.context_focal, scene.compressor.ray_map),
-        )
+        latents = latents_of(batch.context, self.scene.context_autoencoder)
+        rays = scene_rays(given, reference, scale, scene.context_focal, scene.compressor.ray_map)
+        with frozen_precision(self.config.run, rays.device):
+            posterior = self.scene.networks.compressor(latents, rays)
         spec = self.autoencoder.spec
         return DepthExample(
             tokens=posterior.sample(generator).float(),

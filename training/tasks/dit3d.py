@@ -29,6 +29,7 @@ from training.tasks.shared import (
     FlowTaskConfig,
     draw_levels,
     flow_errors,
+    frozen_precision,
     level_logs,
     move_frozen,
     open_gates,
@@ -148,14 +149,15 @@ class Dit3dTask:
         example = self.views.frame(replace(batch, context=reordered(batch.context, order)), size, generator)
         given = seen.gather(1, order) & ~with_chance(self.config.task.unconditional, (len(seen), 1), generator)
         neck, encoder = self.scene.networks.neck, self.scene.encoder
-        if encoder is None:
-            features = neck.embed_pictures(example.rgb)
-        else:
-            features = encoder.encode(example.rgb.flatten(0, 1)).unflatten(0, example.rgb.shape[:2])
-        return LatentExample(
-            tokens=neck(features, example.rays, torch.ones_like(given)),
-            condition=neck(features, example.rays, given),
-        )
+        with frozen_precision(self.config.run, example.rgb.device):
+            if encoder is None:
+                features = neck.embed_pictures(example.rgb)
+            else:
+                features = encoder.encode(example.rgb.flatten(0, 1)).unflatten(0, example.rgb.shape[:2])
+            return LatentExample(
+                tokens=neck(features, example.rays, torch.ones_like(given)),
+                condition=neck(features, example.rays, given),
+            )
 
     def loss(
         self, model: nn.Module, batch: RoomBatch | Batch, generator: torch.Generator, progress: float

@@ -29,6 +29,7 @@ from training.tasks.shared import (
     FlowTaskConfig,
     draw_factors,
     draw_levels,
+    frozen_precision,
     latents_of,
     level_logs,
     load_scene_model,
@@ -156,9 +157,9 @@ class SceneGenTask:
             factor=draw_factors(task, len(views), generator, jitter=True),
         )
         latents, side = latents_of(batch.context, self.autoencoder), scene.compressor.ray_map
-        posterior = self.scene.networks.compressor(
-            latents, scene_rays(cameras, rays.reference_c2w, rays.scale, scene.context_focal, side)
-        )
+        inputs = scene_rays(cameras, rays.reference_c2w, rays.scale, scene.context_focal, side)
+        with frozen_precision(self.config.run, inputs.device):
+            posterior = self.scene.networks.compressor(latents, inputs)
         tokens = posterior.sample(generator).float() * model.generator.token_scale
         return TokenExample(
             tokens, latents[rows, views], rays.views, rays.anchors, given, rays.reference_c2w, rays.scale

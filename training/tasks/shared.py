@@ -17,7 +17,7 @@ from scenetok_core.flow import shift_time
 from scenetok_core.models.dit import DiT
 from scenetok_core.pipeline import SceneTok
 from scenetok_core.types import Cameras
-from training.config import TaskConfig, TrainConfig
+from training.config import RunConfig, TaskConfig, TrainConfig
 from training.data.batch import Batch, Frames
 
 _LEVEL_BUCKETS = 5  # of equal width over the noise levels in [0, 1)
@@ -174,6 +174,11 @@ def move_frozen(parts: Iterable[nn.Module | None], device: torch.device) -> None
     for part in parts:
         if part is not None:
             part.to(device, None if device.type == "cpu" else torch.bfloat16)
+
+
+def frozen_precision(run: RunConfig, device: torch.device) -> torch.autocast:
+    """Within it frozen networks work in the precision of the run, as those that are trained do."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=run.mixed_precision == "bf16")
 
 
 @torch.no_grad()
