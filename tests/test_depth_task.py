@@ -12,7 +12,16 @@ from scenetok_core.depth import depth_pictures
 from scenetok_core.flow import interpolate
 from scenetok_core.types import Views
 from tests import small, videos
-from tests.fitting import RATE, SEED, assert_frozen_precision, assert_losses_reach_every_weight, fit, fresh, generator
+from tests.fitting import (
+    EXACT,
+    RATE,
+    SEED,
+    assert_frozen_precision,
+    assert_losses_reach_every_weight,
+    fit,
+    fresh,
+    generator,
+)
 from tests.test_depth_data import write_arrays
 from tests.test_held_out import sheet_rows
 from training.config import DataConfig, OptimConfig, RunConfig
@@ -34,10 +43,10 @@ def scene_checkpoint(tmp_path_factory):
     return small.checkpoint(tmp_path_factory.mktemp("frozen"))
 
 
-def run_config(checkpoint, run=None, model=None, data=None, **task):
+def run_config(checkpoint, run=EXACT, model=None, data=None, **task):
     rooms = RoomsConfig(image_size=small.IMAGE, views=WALK, strays=STRAYS, textures=8, texture_size=32)
     return DepthTrainConfig(
-        RunConfig(**{"name": "test", "steps": STEPS, "mixed_precision": "no", **(run or {})}),
+        RunConfig(**{"name": "test", "steps": STEPS, **run}),
         small.depth_config(**{"near": 0.1, "far": 30.0, **(model or {})}),
         optim=OptimConfig(lr=RATE, warmup=2, ema=0.9),
         data=data or DataConfig(SCENES, CONTEXT, TARGETS, rooms),

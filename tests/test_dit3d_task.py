@@ -5,8 +5,17 @@ import torch
 
 from scenetok_core.latent_generation import LatentGenerator
 from scenetok_core.types import Views
-from tests import small, small_latents
-from tests.fitting import RATE, SEED, assert_frozen_precision, assert_losses_reach_every_weight, fit, fresh, generator
+from tests import rae_runs, small, small_latents, videos
+from tests.fitting import (
+    EXACT,
+    RATE,
+    SEED,
+    assert_frozen_precision,
+    assert_losses_reach_every_weight,
+    fit,
+    fresh,
+    generator,
+)
 from training.config import DataConfig, OptimConfig, RunConfig
 from training.data.rooms import RoomsConfig
 from training.tasks.dit3d import Dit3dTask, Dit3dTaskConfig, Dit3dTrainConfig, reordered
@@ -21,13 +30,13 @@ def scene_checkpoint(tmp_path_factory):
     return small_latents.rae_checkpoint(tmp_path_factory.mktemp("frozen"))
 
 
-def run_config(checkpoint, run=None, model=None, views=small_latents.COND_VIEWS, **task):
+def run_config(checkpoint, run=EXACT, model=None, views=small_latents.COND_VIEWS, data=None, **task):
     rooms = RoomsConfig(image_size=small.IMAGE, views=views, strays=2, textures=8, texture_size=32)
     return Dit3dTrainConfig(
-        RunConfig(**{"name": "test", "steps": 40, "mixed_precision": "no", **(run or {})}),
+        RunConfig(**{"name": "test", "steps": 40, **run}),
         small_latents.dit3d_config(**(model or {})),
         optim=OptimConfig(lr=RATE, warmup=2, ema=0.9),
-        data=DataConfig(SCENES, views, 2, rooms),
+        data=data or DataConfig(SCENES, views, 2, rooms),
         task=Dit3dTaskConfig(scene_checkpoint=str(checkpoint), **{"time_shift": 1.5, **task}),
     )
 
@@ -120,6 +129,8 @@ def test_a_run_makes_a_checkpoint_that_draws_for_its_model_alone(scene_checkpoin
     ("changes", "told"),
     [
         ({"views": 4}, r"data.context_views 4 must be model.cond_views 5"),
+        ({"tokens_per_batch": 0}, r"task.tokens_per_batch must be >= 1, got 0"),
+        ({"tokens_per_batch": 99}, r"task.tokens_per_batch is for data.kind 'videos'"),
         ({"levels_per_scene": 0}, r"task.levels_per_scene must be >= 1, got 0"),
         ({"time_shift": 2.0}, r"task.time_shift 2.0 must be model.sampling.shift 1.5"),
         ({"model": {"tokens": 9}}, r"model.tokens is 9, but small-rae.safetensors has 6"),
@@ -135,3 +146,18 @@ def test_the_frozen_model_works_in_the_precision_of_the_run(task, batch, scene_c
     rough = Dit3dTask(run_config(scene_checkpoint, run={"mixed_precision": "bf16"}))
     chosen = task.choose(batch, generator())
     assert_frozen_precision(task, rough, lambda each: each.frame(chosen, SIZE, generator()).condition)
+
+
+def test_videos_of_mixed_sizes_train(scene_checkpoint, tmp_path):
+    views = rae_runs.mixed(videos.write_captures(tmp_path / "data")).data
+    config = run_config(scene_checkpoint, model={"cond_views": views.context_views}, data=views, tokens_per_batch=150)
+    task, shapes = Dit3dTask(config), set()
+    source, model = task.dataset(torch.device("cpu")), fresh(task)
+    for seed in range(4):
+        batch = source.batch(seed, views.scenes)
+        assert batch.context.rgb is not None
+        shapes.add(tuple(batch.context.rgb.shape[1:]))
+        losses, _ = task.loss(model, batch, generator(), 0.0)
+        assert losses.shape == (len(batch.context.rgb),) and bool(losses.isfinite().all())
+    assert len(shapes) > 2
+    assert task.sheet(model, source.batch(5, 2), generator()).size > (SIZE[1], SIZE[0])

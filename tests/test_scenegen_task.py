@@ -10,7 +10,16 @@ from scenetok_core.generation import conditioning_rays
 from scenetok_core.models.compressor import Posterior
 from scenetok_core.types import Views
 from tests import small
-from tests.fitting import RATE, SEED, assert_frozen_precision, assert_losses_reach_every_weight, fit, fresh, generator
+from tests.fitting import (
+    EXACT,
+    RATE,
+    SEED,
+    assert_frozen_precision,
+    assert_losses_reach_every_weight,
+    fit,
+    fresh,
+    generator,
+)
 from training.config import DataConfig, OptimConfig, RunConfig
 from training.data.rooms import RoomsConfig
 from training.state import list_states
@@ -28,10 +37,10 @@ def scene_checkpoint(tmp_path_factory):
     return small.checkpoint(folder)
 
 
-def run_config(checkpoint, run=None, model=None, **task):
+def run_config(checkpoint, run=EXACT, model=None, **task):
     rooms = RoomsConfig(image_size=small.IMAGE, views=WALK, textures=8, texture_size=32)
     return SceneGenTrainConfig(
-        RunConfig(**{"name": "test", "steps": STEPS, "mixed_precision": "no", **(run or {})}),
+        RunConfig(**{"name": "test", "steps": STEPS, **run}),
         small.generator_config(**(model or {})),
         optim=OptimConfig(lr=RATE, warmup=2, ema=0.9),
         data=DataConfig(SCENES, CONTEXT, PATH, rooms),

@@ -1,5 +1,6 @@
 """The committed runs: they load, have the released sizes and the published schedule; and starting from weights."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import pytest
 import torch
 
 from scenetok_core.configs import DepthConfig, RaeConfig, SceneTokConfig
+from scenetok_core.configs.rae_presets import DIT3D_PRESETS, RAE_PRESETS
+from scenetok_core.encoders import ENCODERS
 from scenetok_core.models.networks import Networks
 from scenetok_core.models.rae import RaeNetworks
 from scenetok_core.weights.checkpoints import build_networks, load_checkpoint
@@ -16,6 +19,7 @@ from training.config import at_default
 from training.finetune import start_from
 from training.optim import rate_share
 from training.tasks import DepthTask, build_task, load_config
+from training.tasks.dit3d import Dit3dTrainConfig
 from training.tasks.rae import RaeTrainConfig
 from training.tasks.shared import FlowTaskConfig
 
@@ -104,7 +108,8 @@ def test_runs_of_3drae_are_as_published(name):
     config = load_config(CONFIGS[f"3drae_{name}"])
     assert isinstance(config, RaeTrainConfig) and config.data.videos is not None
     model, task, optim = config.model, config.task, config.optim
-    assert model == RaeConfig(f"3drae-{name.replace('_', '-')}", encoder=None if name == "image_only" else name)
+    assert model == RAE_PRESETS[f"3drae-{name.replace('_', '-')}"]
+    assert model.encoder is None or model.encoder in ENCODERS
     assert (model.patch, model.pixels, model.hidden, model.heads, model.tokens) == (14, (37000, 75500), 768, 16, 1024)
     assert (task.perceptual_weight, task.adversary_weight, task.points_weight) == (1.0, 0.75, 1.0)
     starts = [round(share * config.run.steps) for share in (task.adversary_from_disc, task.adversary_from)]
@@ -114,6 +119,20 @@ def test_runs_of_3drae_are_as_published(name):
     assert rates == pytest.approx([1e-4, 2e-4, 1e-4, 0], abs=1e-7)
     weights = {each.kind: each.weight for each in config.data.videos.sets}
     assert weights == {"re10k": 17.3, "dl3dv": 8.4}
+
+
+@pytest.mark.parametrize("size", ["s", "b", "xl"])
+def test_runs_of_3ddit_are_as_published(size):
+    config = load_config(CONFIGS[f"3ddit_{size}"])
+    assert isinstance(config, Dit3dTrainConfig) and config.data.videos is not None
+    model, task, optim = config.model, config.task, config.optim
+    assert model == replace(DIT3D_PRESETS[f"3ddit-{size}"], cond_views=18)
+    assert (task.mask_share, task.unconditional, task.aspects, task.least_context) == ((0.6, 0.9), 0.1, (0.7, 1.8), 6)
+    assert task.time_shift == pytest.approx(math.sqrt(1024 * 768 / 4096), abs=1e-3)
+    rates = [optim.lr * rate_share(optim, step, step / 80_000) for step in (3999, 8000, 44_000, 79_999)]
+    assert rates == pytest.approx([1e-4, 2e-4, 1e-4, 0], abs=1e-7)
+    assert (config.run.steps, optim.ema, optim.clip, optim.betas) == (80_000, 0.9995, 1.0, (0.9, 0.95))
+    assert {each.kind for each in config.data.videos.sets} == {"re10k", "dl3dv"}
 
 
 def test_the_small_3drae_run_is_that_of_before_there_were_more_losses():

@@ -25,6 +25,7 @@ from training.data.batch import Batch, Frames
 from training.data.loader import Dataset
 from training.data.rooms import RoomBatch
 from training.tasks.rae import RaeTask, RaeTaskConfig, RaeTrainConfig
+from training.tasks.rae_config import check_mixed
 from training.tasks.shared import (
     FlowTaskConfig,
     draw_levels,
@@ -57,10 +58,18 @@ class Dit3dTaskConfig(FlowTaskConfig):
     aspects: tuple[float, float] = (0.7, 1.8)  # width / height of pictures
     loss_weight_cap: float = 5.0  # squared error of clean tokens is weighted min(1 / t^2, cap)
     levels_per_scene: int = 1  # noise levels drawn for every encoded scene; a small 3DDiT costs less than the encoding
+    # Videos alone: as in RaeTaskConfig, batches of random sizes and numbers of views. None: of data.context_views.
+    tokens_per_batch: int | None = None
+    least_context: int = 1  # then, views vary from here to data.context_views
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.levels_per_scene >= 1, f"task.levels_per_scene must be >= 1, got {self.levels_per_scene}")
+        for name in ("levels_per_scene", "least_context"):
+            require(getattr(self, name) >= 1, f"task.{name} must be >= 1, got {getattr(self, name)}")
+        require(
+            self.tokens_per_batch is None or self.tokens_per_batch >= 1,
+            f"task.tokens_per_batch must be >= 1, got {self.tokens_per_batch}",
+        )
 
 
 @dataclass(frozen=True)
@@ -81,6 +90,8 @@ class Dit3dTrainConfig(TrainConfig):
             self.task.weighting != "shifted" or abs(self.task.time_shift - self.model.sampling.shift) < 1e-3,
             f"task.time_shift {self.task.time_shift} must be model.sampling.shift {self.model.sampling.shift}",
         )
+        if self.task.tokens_per_batch is not None:
+            check_mixed(self.data, self.task.least_context, self.data.target_views)
 
 
 @dataclass(frozen=True)
@@ -115,7 +126,13 @@ class Dit3dTask:
             ("model.token_dim", model.token_dim, scene.token_dim),
         ):
             require_same(name, ours, theirs, file)
-        views = RaeTaskConfig(mask_probability=1.0, mask_share=task.mask_share, aspects=task.aspects)
+        views = RaeTaskConfig(
+            mask_probability=1.0,
+            mask_share=task.mask_share,
+            aspects=task.aspects,
+            tokens_per_batch=task.tokens_per_batch,
+            least_context=task.least_context,
+        )
         self.views = RaeTask(
             RaeTrainConfig(config.run, replace(scene, encoder=None, points=None), data=config.data, task=views)
         )
@@ -166,8 +183,10 @@ class Dit3dTask:
         task = self.config.task
         batch = self.choose(batch, generator) if isinstance(batch, RoomBatch) else batch
         assert batch.context.rgb is not None
-        source = (batch.context.rgb.shape[-2], batch.context.rgb.shape[-1])
-        example = self.frame(batch, self.views.draw_size(source, generator), generator)
+        size = (batch.context.rgb.shape[-2], batch.context.rgb.shape[-1])
+        if task.tokens_per_batch is None:  # else the source has drawn it
+            size = self.views.draw_size(size, generator)
+        example = self.frame(batch, size, generator)
         count = task.levels_per_scene
         tokens, condition = (part.repeat_interleave(count, 0) for part in (example.tokens, example.condition))
         t = draw_levels(task, (len(tokens),), generator)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from scenetok_core.configs import RaeConfig, require
-from training.config import TrainConfig
+from training.config import DataConfig, TrainConfig
 from training.discriminators import DiscriminatorName
 from training.perceptual import PerceptualName
 from training.tasks.shared import require_shares
@@ -103,7 +103,7 @@ class RaeTrainConfig(TrainConfig):
             "run.compile_model excludes task.adversary_weight, whose factor takes gradients of its own; leave out one",
         )
         if task.tokens_per_batch is not None:
-            self._check_mixed(task.least_targets or data.target_views)
+            check_mixed(data, task.least_context, task.least_targets or data.target_views)
         if data.videos is not None:
             self._check_videos()
 
@@ -125,22 +125,6 @@ class RaeTrainConfig(TrainConfig):
     def _wants_points(self) -> bool:
         return self.model.points is not None and self.task.points_weight > 0
 
-    def _check_mixed(self, least_targets: int) -> None:
-        data, videos = self.data, self.data.videos
-        require(videos is not None, "task.tokens_per_batch is for data.kind 'videos'; leave it out")
-        assert videos is not None
-        require(
-            self.task.least_context <= data.context_views and least_targets <= data.target_views,
-            f"task.least_context {self.task.least_context} and least_targets {least_targets} must not be more than "
-            f"data.context_views {data.context_views} and data.target_views {data.target_views}",
-        )
-        pieces = videos.views.target_windows
-        require(
-            pieces in (1, videos.views.target_groups),
-            f"with task.tokens_per_batch the number of targets varies, so data.videos.views.target_windows must be 1 "
-            f"or target_groups {videos.views.target_groups}, got {pieces}",
-        )
-
     def _check_videos(self) -> None:
         videos = self.data.videos
         assert videos is not None
@@ -151,3 +135,21 @@ class RaeTrainConfig(TrainConfig):
                 f"points need depth in units of the cameras, but {depth and depth.root} holds values 'inverse', known "
                 "up to a factor and an offset; set values = 'depth', leave it out, or set task.points_weight = 0",
             )
+
+
+def check_mixed(data: DataConfig, least_context: int, least_targets: int) -> None:
+    """Raise `ValueError` unless batches of mixed sizes and numbers of views can be drawn."""
+    videos = data.videos
+    require(videos is not None, "task.tokens_per_batch is for data.kind 'videos'; leave it out")
+    assert videos is not None
+    require(
+        least_context <= data.context_views and least_targets <= data.target_views,
+        f"task.least_context {least_context} and least_targets {least_targets} must not be more than "
+        f"data.context_views {data.context_views} and data.target_views {data.target_views}",
+    )
+    pieces = videos.views.target_windows
+    require(
+        pieces in (1, videos.views.target_groups),
+        f"with task.tokens_per_batch the number of targets varies, so data.videos.views.target_windows must be 1 "
+        f"or target_groups {videos.views.target_groups}, got {pieces}",
+    )
