@@ -259,11 +259,11 @@ def test_a_run_learns_from_depth_on_disk(scene_checkpoint, tmp_path, monkeypatch
     rows = sheet_rows(depth, monkeypatch, lambda: task.sheet(trainer.trained.model.eval(), batch, generator()))
     assert next(iter(rows)) == f"inputs\n{batch.names[0]}\n(training scene)"
     with pytest.raises(ValueError, match=r"known up to a factor and an offset; set model\.units = 'relative'"):
-        run_config(scene_checkpoint, None, {"units": "scene"}, data)
+        run_config(scene_checkpoint, {}, {"units": "scene"}, data)
     assert data.videos is not None
     blind = replace(data, videos=replace(data.videos, depth=None))
     with pytest.raises(ValueError, match=r"a table \[data\.videos\.depth\]"):
-        run_config(scene_checkpoint, None, {"units": "relative"}, blind)
+        run_config(scene_checkpoint, {}, {"units": "relative"}, blind)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from scenetok_core import SceneTok
-from tests import small
+from tests import small, small_latents
 from tests.captures import HEIGHT, NAMES, WIDTH, write_camera_folder
 from training.data.depths import DepthDataConfig, DepthFolder
 from training.data.videos import open_captures
@@ -96,4 +96,18 @@ def test_depth_of_an_index_is_measured_from_the_command_line(data, tmp_path, cap
     assert figures["constant_depth_abs_rel"] > 0.1 and figures["posterior_mean_depth_abs_rel"] > 0
     assert "depth_uncertainty_rank_correlation" in figures
     assert main(["--config", "tiny", "--json", str(target), *depth]) == 2
-    assert "with --index and --depth" in capsys.readouterr().err
+    assert "give it with --index" in capsys.readouterr().err
+    assert main(["--index", str(index), *options, *depth]) == 2
+    assert "needs a depth head for this model: --depth FILE" in capsys.readouterr().err
+
+
+def test_points_of_a_3drae_are_measured_against_depth_of_an_index(data, tmp_path):
+    index, target = tmp_path / "index.json", tmp_path / "figures.json"
+    index.write_text(json.dumps({"first": {"context": [0], "target": [0, 1, 2]}}), encoding="utf-8")
+    options = ["--data", str(data / "data"), "--json", str(target)]
+    depth = ["--depth-data", str(data / "depth"), "--depth-unit", "0.001"]
+    model = ["--checkpoint", str(small_latents.rae_checkpoint(tmp_path))]
+    assert main(["--index", str(index), *options, *model, *depth]) == 0
+    figures = json.loads(target.read_text(encoding="utf-8"))
+    assert figures["posterior_mean_depth_abs_rel"] > 0 and figures["constant_depth_abs_rel"] > 0.1
+    assert 0 < figures["point_ray_degrees"] < 180

@@ -21,6 +21,7 @@ if not __package__:  # run as a script: sys.path[0] is this folder, the packages
 
 from scenetok_core.cli.common import (
     PICTURES,
+    add_device,
     add_scale,
     add_weights,
     check_device,
@@ -97,6 +98,8 @@ def _depth_head(options: argparse.Namespace, model: Model) -> tuple[DepthHead | 
             )
         return None, ""
     missing = "needs a depth head for this model: --depth FILE"
+    if options.depth_data is not None and options.depth is None:
+        raise ValueError(f"--depth-data is there, but {model.config.name!r} {missing}")
     return _companion(options, options.depth, DEFAULT_DEPTH_HEAD, lambda path: DepthHead.load(path, model), missing)
 
 
@@ -149,8 +152,8 @@ def _settings(options: argparse.Namespace) -> Settings:
     """The settings of the measuring; refuses before any work what would fail after it."""
     if (options.index is None) != (options.data is None):
         raise ValueError("--index and --data belong together: which frames of which scenes, and the folder they are in")
-    if options.depth_data is not None and (options.index is None or options.depth is None):
-        raise ValueError("--depth-data is the true depth of an index's frames: give it with --index and --depth")
+    if options.depth_data is not None and options.index is None:
+        raise ValueError("--depth-data is the true depth of an index's frames: give it with --index")
     for name in ("scenes", "generator_views"):
         value = getattr(options, name)
         if value is not None and value < 1:
@@ -224,7 +227,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "fits)",
     )
     parser.add_argument(
-        "--depth-data", type=Path, help="with --index and --depth: folder with the true depth of the frames, NPZ or PNG"
+        "--depth-data", type=Path, help="with --index: folder with the true depth of the frames, NPZ or PNG"
     )
     parser.add_argument(
         "--depth-unit",
@@ -236,7 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_weights(parser)
     parser.add_argument("--scenes", type=int, help="number of scenes (default: the protocol's)")
     parser.add_argument("--sheet", type=Path, help="picture file for inputs, truth and renderings of a few scenes")
-    parser.add_argument("--device", default="cpu", help="torch device of the model (default cpu)")
+    add_device(parser)
     options = parser.parse_args(arguments)
     try:
         _run(options)
