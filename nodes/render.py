@@ -51,7 +51,8 @@ def _views_per_pass_input() -> Any:
         tooltip=f"Frames that are made together (0 to {_MOST_VIEWS}), in whole groups of frames of the model. If they "
         "do not fit into memory, half of them are tried.\n- 0: the model's own number\n- fewer: less memory; each "
         "frame sees fewer of its neighbours, so the pictures change\n- more: several windows at once, where the "
-        "model's windows are independent; same pictures\nWith 3DRAE pictures never change.",
+        "model's windows are independent; same pictures\nWith 3DRAE pictures do not change, unless it was trained "
+        "with global attention.",
         **known(io.Int.Input, advanced=True),
     )
 

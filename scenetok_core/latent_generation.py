@@ -103,7 +103,7 @@ class LatentGenerator(TokenGenerator):
         """
         self.check_model(model)
         size = model.picture_size(cameras.size if views is None else views.cameras.size)
-        seen = None if views is None else fit_views(views, size)
+        seen = None if views is None else fit_views(views.to("cpu"), size)
         path = fit_cameras(cameras.to("cpu"), size)
         asked = conditioning_cameras(None if seen is None else seen.cameras, path, self.config.cond_views)
         reference_c2w = asked.c2w[0]

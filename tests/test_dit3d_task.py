@@ -19,7 +19,7 @@ from tests.fitting import (
 from training.config import DataConfig, OptimConfig, RunConfig
 from training.data.rooms import RoomsConfig
 from training.tasks.dit3d import Dit3dTask, Dit3dTaskConfig, Dit3dTrainConfig, reordered
-from training.tasks.shared import scene_of
+from training.tasks.shared import move_frozen, scene_of
 from training.trainer import Trainer
 
 SCENES, MANY, SIZE = 3, 4000, (small_latents.SQUARE, small_latents.SQUARE)
@@ -129,6 +129,9 @@ def test_a_run_makes_a_checkpoint_that_draws_for_its_model_alone(scene_checkpoin
     ("changes", "told"),
     [
         ({"views": 4}, r"data.context_views 4 must be model.cond_views 5"),
+        ({"least_context": 1}, r"task.least_context must be >= 2, got 1"),
+        ({"scene_scale": "none"}, r"task.scene_scale is for SceneTok"),
+        ({"reference": "middle"}, r"task.reference is for SceneTok"),
         ({"tokens_per_batch": 0}, r"task.tokens_per_batch must be >= 1, got 0"),
         ({"tokens_per_batch": 99}, r"task.tokens_per_batch is for data.kind 'videos'"),
         ({"levels_per_scene": 0}, r"task.levels_per_scene must be >= 1, got 0"),
@@ -157,7 +160,16 @@ def test_videos_of_mixed_sizes_train(scene_checkpoint, tmp_path):
         batch = source.batch(seed, views.scenes)
         assert batch.context.rgb is not None
         shapes.add(tuple(batch.context.rgb.shape[1:]))
-        losses, _ = task.loss(model, batch, generator(), 0.0)
+        losses, logs = task.loss(model, batch, generator(), 0.0)
+        assert logs["scenes"] == len(losses), "of which the trainer tells samples a second"
         assert losses.shape == (len(batch.context.rgb),) and bool(losses.isfinite().all())
     assert len(shapes) > 2
     assert task.sheet(model, source.batch(5, 2), generator()).size > (SIZE[1], SIZE[0])
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("no", torch.float32)])
+def test_frozen_weights_have_the_precision_of_the_run_and_statistics_stay_exact(scene_checkpoint, precision, dtype):
+    task = Dit3dTask(run_config(scene_checkpoint, {"mixed_precision": precision}))
+    move_frozen(task.scene.modules, torch.device("meta"), task.config.run)
+    neck = task.scene.networks.neck
+    assert (neck.latents.dtype, neck.mean.dtype, neck.std.dtype) == (dtype, torch.float32, torch.float32)

@@ -144,3 +144,12 @@ def test_each_loader_refuses_the_other_family(tmp_path):
         Rae.load(generator)
     with pytest.raises(ValueError, match="is a 3DRAE model, not a 3DDiT generator"):
         LatentGenerator.load(scene)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_views_and_path_may_be_on_different_devices(drawer, model):
+    views, path = small.views()[[0]], small.cameras(3)
+    expected = drawer.prepare(views, path, model)
+    for given, along in ((views.to("cuda"), path), (views, path.to("cuda"))):
+        assert torch.equal(drawer.prepare(given, along, model).condition, expected.condition)

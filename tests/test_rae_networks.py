@@ -185,3 +185,18 @@ def test_training_encodes_and_decodes_in_one_pass():
     noisy, nothing = networks(rgb, rays(), visible, rays(2), noise=tokens(), points=False)
     assert not torch.equal(noisy[0], pictures) and nothing == ()
     assert networks(rgb, rays(), visible, rays(2), pictures=False)[0] == ()
+
+
+@pytest.mark.parametrize("attention", ["per_view", "global"])
+@pytest.mark.parametrize("token_dim", [32, 8])
+def test_autocast_keeps_residual_streams_exact(attention, token_dim):
+    config = small_latents.rae_config(view_attention=attention, token_dim=token_dim)
+    networks, seen = RaeNetworks(config), []
+    for block in (*networks.neck.blocks, *networks.decoder.queries.blocks):
+        block.register_forward_pre_hook(lambda _, given: seen.append(given[0].dtype))
+    rays = torch.randn(1, 2, 6, small_latents.SQUARE, small_latents.SQUARE)
+    tokens = torch.randn(1, config.tokens, config.token_dim)
+    with torch.autocast("cpu", torch.bfloat16):
+        networks.neck(networks.neck.embed_pictures(torch.rand(1, 2, 3, *rays.shape[-2:])), rays, torch.ones(1, 2) > 0)
+        networks.decoder(rays, networks.decoder.memory(tokens))
+    assert set(seen) == {torch.float32} and len(seen) >= config.neck_depth + config.decoder_depth

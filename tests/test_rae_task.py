@@ -212,6 +212,22 @@ def test_settings_that_make_no_sense_are_refused(task, message):
         rae_runs.run(task)
 
 
+def test_rooms_must_have_as_many_pictures_as_a_batch_may_want():
+    with pytest.raises(ValueError, match=r"data\.rooms\.views 4 and strays 3 are too few for 4 inputs and 4 targets"):
+        rae_runs.run(data={"context_views": 4, "target_views": 4})
+    with pytest.raises(ValueError, match=r"task\.least_context 9 is more than data\.context_views 3"):
+        rae_runs.run({"least_context": 9})
+
+
+def test_an_adversary_excludes_a_frozen_last_layer():
+    config = rae_runs.run({"adversary_weight": 0.75})
+    for parts in (("generator.decoder",), ("generator.decoder.to_rgb.weight",), ("",)):
+        with pytest.raises(ValueError, match=r"optim\.freeze .* holds the layer that makes pictures"):
+            replace(config, optim=replace(config.optim, freeze=parts))
+    replace(config, optim=replace(config.optim, freeze=("generator.neck",)))
+    replace(config, optim=replace(config.optim, freeze=("generator.decoder",)), task=rae_runs.run().task)
+
+
 def test_an_adversary_excludes_a_fused_model():
     with pytest.raises(ValueError, match=r"run\.compile_model excludes task\.adversary_weight"):
         rae_runs.run({"adversary_weight": 0.75}, compile_model=True)

@@ -1,6 +1,7 @@
 """Variants of a run: trained, measured and compared, each once."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,18 +52,26 @@ class Scripts:
     """Scripts that write what the real ones write, and note how they were called."""
 
     def __init__(self):
-        self.called, self.status = [], 0
+        self.called, self.status, self.last_step = [], 0, 7
 
     def __call__(self, arguments):
         self.called.append(list(arguments))
         if self.status:
             return self.status
+        if arguments[0] == "train.py":
+            folder = Path(setting(arguments, "run.output")) / setting(arguments, "run.name")
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "training_log.jsonl").write_text(json.dumps({"step": self.last_step, "minutes": 1.0}))
         if arguments[0] == "evaluate.py":
             tokens = 16 if "16_tokens" in arguments[arguments.index("--checkpoint") + 1] else 64
             target = Path(arguments[arguments.index("--json") + 1])
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(json.dumps(figures(tokens)))
         return 0
+
+
+def setting(arguments, name):
+    return next(json.loads(text.partition("=")[2]) for text in arguments if text.startswith(f"{name}="))
 
 
 def figures(tokens):
@@ -87,6 +96,26 @@ def test_each_variant_is_trained_measured_and_told_once(tmp_path):
     run.called.clear()
     assert as_table(train_and_measure(TWO, tmp_path, run)) == table
     assert len(run.called) == 2 and 'run.name="as_it_is"' in run.called[0], "what was measured stays"
+
+
+def test_what_was_measured_with_other_settings_is_measured_again(tmp_path):
+    run = Scripts()
+    train_and_measure(TWO, tmp_path, run)
+    run.called.clear()
+    more = replace(TWO, scenes=5, variants=(TWO.variants[0], Variant("as it is", ("run.log_every=3",))))
+    train_and_measure(more, tmp_path, run)
+    assert [call[0] for call in run.called] == ["train.py", "evaluate.py"] * 2
+    run.called.clear()
+    train_and_measure(replace(more, variants=(more.variants[0], TWO.variants[1])), tmp_path, run)
+    assert ['run.name="as_it_is"' in call for call in run.called] == [True, False]
+
+
+def test_a_run_that_was_stopped_is_not_measured(tmp_path):
+    run = Scripts()
+    run.last_step = 5
+    with pytest.raises(ValueError, match=r"variant '16 tokens' was stopped at step 5 of 7; the same command goes on"):
+        train_and_measure(TWO, tmp_path, run)
+    assert [call[0] for call in run.called] == ["train.py"]
 
 
 def test_what_was_measured_of_some_alone_is_no_column():

@@ -187,16 +187,12 @@ def _run(options: argparse.Namespace) -> None:
     figures["seconds_in_all"] = time.perf_counter() - began
     missing = (left_out, benchmark.left_out())
     print(f"{table(figures)}\n\n{left_out_list(*missing)}")
-    _write(options.json, json.dumps(figures, indent=2, allow_nan=False) + "\n")
+    write_text(options.json, json.dumps(figures, indent=2, allow_nan=False) + "\n")
     if options.markdown:
-        _write(options.markdown, markdown(figures, first.calibration, *missing))
+        write_text(options.markdown, markdown(figures, first.calibration, *missing))
     if options.sheet:
         rows = [(f"{_RAE}{label}", pictures) for label, pictures in second.rows] if second else []
         save_image(options.sheet, contact_sheet([*first.rows, *rows], scale=2))
-
-
-def _write(path: Path, text: str) -> None:
-    write_text(path, text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -29,7 +29,7 @@ from scenetok_core.types import Views
 from scenetok_core.weights.checkpoints import load_checkpoint, save_checkpoint
 from training.data.loader import batches
 from training.data.rooms import RoomBatch
-from training.tasks import RaeTask, build_task, load_config
+from training.tasks import RaeTask, load_config
 from training.tasks.rae import RaeTrainConfig
 from training.tasks.shared import scene_of, weight_folders
 from training.tasks.views import draw_difficulty
@@ -42,8 +42,7 @@ _EPS = 1e-6  # added to the variance
 
 def training_views(config: RaeTrainConfig, device: torch.device) -> Iterator[Views]:
     """The input views of a run's training scenes, one scene after the other, as at the end of the run; on the CPU."""
-    task = build_task(config)
-    assert isinstance(task, RaeTask), "by its settings"
+    task = RaeTask(replace(config, task=replace(config.task, perceptual_weight=0.0, adversary_weight=0.0)))
     generator = torch.Generator(device).manual_seed(config.run.seed)
     for batch in batches(task.dataset(device), config.data.scenes, config.run.seed):
         if isinstance(batch, RoomBatch):

@@ -141,10 +141,6 @@ def _table(curves: Mapping[str, Iterable[Point]]) -> str:
     return "\n".join(["| | KiB | PSNR dB |", "| --- | --: | --: |", *rows])
 
 
-def _write(path: Path, text: str) -> None:
-    write_text(path, text)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status. Bad input prints one line on standard error."""
     parser = argparse.ArgumentParser(description="Quality against size, beside JPEG inputs with exact depth.")
@@ -160,10 +156,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(_table(curves))
         if options.json:
             data = {name: [vars(point) for point in points] for name, points in curves.items()}
-            _write(options.json, json.dumps(data, indent=2) + "\n")
+            write_text(options.json, json.dumps(data, indent=2) + "\n")
         if options.plot:
             rows = {name: [(point.kib, point.psnr) for point in points] for name, points in curves.items()}
-            _write(options.plot, point_chart(rows, "KiB of a scene", "PSNR of new views, dB"))
+            write_text(options.plot, point_chart(rows, "KiB of a scene", "PSNR of new views, dB"))
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -16,6 +16,11 @@ from pathlib import Path
 if not __package__:  # run as a script: sys.path[0] is this folder, the packages lie one above
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+# The compiled kernels of every new shape are kept, 2 MiB each: of bfloat16 products on a CPU, by default, for ever more
+# of the shapes that batches of random sizes have.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
+os.environ.setdefault("LRU_CACHE_CAPACITY", "128")
+
 import torch
 
 from training.tasks import build_task, load_config

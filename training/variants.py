@@ -1,7 +1,7 @@
 """Train variants of one run, measure each on the same rooms, and write them as a table.
 
 `python training/variants.py training/configs/variants/rae_sizes.toml --out runs/rae_sizes` takes up where it was
-interrupted: runs go on from their newest state, and variants that were measured are not measured again.
+interrupted: runs go on from their newest state, and variants that were measured with these settings are not again.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ if not __package__:  # run as a script: sys.path[0] is this folder, the packages
 
 from scenetok_core.configs import from_dict
 from scenetok_core.files import write_text
-from training.config import read_settings
+from training.config import RunConfig, read_settings
 from training.rate import read_figures
+from training.run_report import read_log
 from training.tasks import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = "table.md"
 _FIGURES = "figures.json"
+_MEASURED = "measured.json"  # with which settings
 _COLUMNS = {
     "parameters": ("parameters", ","),
     "KiB a scene": ("tokens_kib", ".1f"),
@@ -89,12 +91,15 @@ def train_and_measure(variants: Variants, out: Path, run: Run) -> dict[str, dict
         load_config(base, variants.settings(variant, out))
     for variant in variants.variants:
         folder = out / variant.folder
-        figures = folder / _FIGURES
-        if not figures.is_file():
+        figures, noted = folder / _FIGURES, folder / _MEASURED
+        wanted = {"base": variants.base, "set": [*variants.set, *variant.set], "scenes": variants.scenes}
+        if not (figures.is_file() and noted.is_file() and json.loads(noted.read_text(encoding="utf-8")) == wanted):
             settings = [part for setting in variants.settings(variant, out) for part in ("--set", setting)]
             _step(run, variant, ["train.py", "--config", str(base), *settings])
+            _require_end(folder, load_config(base, variants.settings(variant, out)).run, variant)
             measure = ["--checkpoint", str(folder / "model.safetensors"), "--scenes", str(variants.scenes)]
             _step(run, variant, ["evaluate.py", "--config", "tiny", *measure, "--json", str(figures)])
+            write_text(noted, json.dumps(wanted, indent=2) + "\n")
         found[variant.name] = read_figures(figures)
     return found
 
@@ -104,6 +109,16 @@ def _step(run: Run, variant: Variant, arguments: Sequence[str]) -> None:
     if status:
         raise ValueError(
             f"{arguments[0]} of variant {variant.name!r} ended with status {status}; what it printed says why"
+        )
+
+
+def _require_end(folder: Path, run: RunConfig, variant: Variant) -> None:
+    """Raise `ValueError` if training was stopped before its end, which is no failure of its own."""
+    last = read_log(folder)[-1]
+    if last["step"] < run.steps and (run.minutes is None or last["minutes"] < run.minutes):
+        raise ValueError(
+            f"training of variant {variant.name!r} was stopped at step {last['step']:.0f} of {run.steps}; the same "
+            "command goes on"
         )
 
 
@@ -121,7 +136,12 @@ def as_table(found: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _run_script(arguments: Sequence[str]) -> int:
     script, *rest = arguments
-    return subprocess.run([sys.executable, str(ROOT / "training" / script), *rest], check=False).returncode
+    with subprocess.Popen([sys.executable, str(ROOT / "training" / script), *rest]) as process:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:  # the script has it, too, and saves
+            process.wait()
+            raise
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -113,7 +113,8 @@ class QueryDecoder(nn.Module):
 
         With global attention it is the latents alone, as they enter the first block.
         """
-        x = self.from_tokens(tokens.to(self.ray_embed.proj.weight.dtype))
+        dtype = self.ray_embed.proj.weight.dtype  # autocast must not narrow the residual stream
+        x = self.from_tokens(tokens.to(dtype)).to(dtype)
         if self.config.view_attention == "global":
             return [(x, x)]
         memory = []
@@ -131,7 +132,7 @@ class QueryDecoder(nn.Module):
         """Tokens of the views' patches [B * T, n, hidden] after each of `layers`; None is the last one."""
         wanted = (len(self.blocks) - 1,) if layers is None else layers
         views = rays.shape[1]
-        x = self.ray_embed(with_octaves(rays, self.config.ray_octaves)).to(memory[0][0].dtype)
+        x = self.ray_embed(with_octaves(rays, self.config.ray_octaves)).to(self.ray_embed.proj.weight.dtype)
         out: list[Tensor] = []
         if self.config.view_attention == "global":
             patches = x.shape[1]

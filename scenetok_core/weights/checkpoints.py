@@ -184,7 +184,7 @@ def load_checkpoint(
 
     Args:
         path: a safetensors file.
-        kind: what is wanted, a SceneTok model, a scene generator or a depth head.
+        kind: the configuration class of what is wanted: a model or generator of either family, or a depth head.
 
     Raises:
         ValueError: unreadable file, one that is not a checkpoint of this project, one of another kind, or one whose

@@ -140,7 +140,7 @@ class DepthTask:
 
     def dataset(self, device: torch.device) -> Dataset:
         """The scenes that `data.kind` names; the frozen model follows to `device`."""
-        move_frozen(self.scene.modules, device)
+        move_frozen(self.scene.modules, device, self.config.run)
         scene = self.scene.config
         return build_dataset(self.config, device, scene.context_autoencoder, scene.target_autoencoder)
 

@@ -60,12 +60,18 @@ class Dit3dTaskConfig(FlowTaskConfig):
     levels_per_scene: int = 1  # noise levels drawn for every encoded scene; a small 3DDiT costs less than the encoding
     # Videos alone: as in RaeTaskConfig, batches of random sizes and numbers of views. None: of data.context_views.
     tokens_per_batch: int | None = None
-    least_context: int = 1  # then, views vary from here to data.context_views
+    least_context: int = 2  # then, views vary from here to data.context_views
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("levels_per_scene", "least_context"):
-            require(getattr(self, name) >= 1, f"task.{name} must be >= 1, got {getattr(self, name)}")
+        for name in ("reference", "scene_scale", "scale_range"):
+            require(
+                getattr(self, name) == getattr(FlowTaskConfig, name),
+                f"task.{name} is for SceneTok; the origin of a 3DRAE is the first given view and its scale that of "
+                "inference: leave it out",
+            )
+        for name, least in (("levels_per_scene", 1), ("least_context", 2)):
+            require(getattr(self, name) >= least, f"task.{name} must be >= {least}, got {getattr(self, name)}")
         require(
             self.tokens_per_batch is None or self.tokens_per_batch >= 1,
             f"task.tokens_per_batch must be >= 1, got {self.tokens_per_batch}",
@@ -150,12 +156,13 @@ class Dit3dTask:
 
     def dataset(self, device: torch.device) -> Dataset:
         """The scenes that `data.kind` names; the frozen model follows to `device`."""
-        move_frozen(self.scene.modules, device)
+        move_frozen(self.scene.modules, device, self.config.run)
         return self.views.dataset(device)
 
     def choose(self, batch: RoomBatch, generator: torch.Generator) -> Batch:
-        """All views of a walk, and others away from it, which sheets show."""
-        return self.views.choose(batch, generator, far=True, context=self.config.data.context_views)
+        """All views of a walk, and others, which sheets show: away from it where there are some."""
+        data = self.config.data
+        return self.views.choose(batch, generator, far=data.rooms.strays > 0, context=data.context_views)
 
     @torch.no_grad()
     def frame(self, batch: Batch, size: tuple[int, int], generator: torch.Generator) -> LatentExample:
@@ -195,7 +202,8 @@ class Dit3dTask:
         out = model(interpolate(tokens, noise, level), t, condition).float()
         errors = flow_errors(out, self.config.model.prediction, tokens, noise, level, task.loss_weight_cap)
         losses = errors.flatten(1).mean(1)
-        return losses.unflatten(0, (-1, count)).mean(1), level_logs({"loss": losses}, t)
+        scenes, logs = losses.unflatten(0, (-1, count)).mean(1), level_logs({"loss": losses}, t)
+        return scenes, logs if task.tokens_per_batch is None else logs | {"scenes": float(len(scenes))}
 
     @torch.no_grad()
     def sheet(self, model: nn.Module, batch: RoomBatch | Batch, generator: torch.Generator) -> Image.Image:

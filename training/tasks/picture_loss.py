@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from training.perceptual import PerceptualLoss
 from training.tasks.rae_config import RaeTaskConfig
-
-_GRADIENT_SCALES = 2
+from training.tasks.shared import gradient_loss
 
 
 def picture_losses(
@@ -33,14 +30,3 @@ def picture_losses(
             losses = losses + task.perceptual_weight * distance
             logs[f"loss_{perceptual.name}"] = distance.detach().mean()
     return losses, logs
-
-
-def gradient_loss(pictures: Tensor, truth: Tensor) -> Tensor:
-    """L1 loss [B] between the gradients of pictures [B, T, 3, H, W] at two scales."""
-    total = torch.zeros(len(truth), device=truth.device)
-    a, b = pictures.float(), truth
-    for _ in range(_GRADIENT_SCALES):
-        for dim in (-1, -2):
-            total = total + (a.diff(dim=dim) - b.diff(dim=dim)).abs().flatten(1).mean(1)
-        a, b = (F.avg_pool2d(x.flatten(0, 1), 2).unflatten(0, x.shape[:2]) for x in (a, b))
-    return total

@@ -34,10 +34,10 @@ from training.dataset import build_dataset
 from training.discriminators import load_features
 from training.distribute import sharding_wanted
 from training.perceptual import load_perceptual
-from training.tasks.picture_loss import gradient_loss, picture_losses
+from training.tasks.picture_loss import picture_losses
 from training.tasks.point_loss import points_and_logs, points_of_depth
 from training.tasks.rae_config import RaeTaskConfig, RaeTrainConfig
-from training.tasks.shared import move_frozen, weight_folders, with_chance, xavier
+from training.tasks.shared import frozen_precision, gradient_loss, move_frozen, weight_folders, with_chance, xavier
 from training.tasks.views import choose_example, draw_difficulty
 
 __all__ = ["RaeExample", "RaeTask", "RaeTaskConfig", "RaeTrainConfig", "gradient_loss", "nearest_pixels", "resized"]
@@ -105,7 +105,7 @@ class RaeTask:
 
     def dataset(self, device: torch.device) -> Dataset:
         """The scenes that `data.kind` names; frozen parts are moved to `device`, too."""
-        move_frozen([None if self.encoder is None else self.encoder.network], device)
+        move_frozen([None if self.encoder is None else self.encoder.network], device, self.config.run)
         for judge in (self.perceptual, self.judge):  # in float32: their gradients count
             if judge is not None and judge.network is not None:
                 judge.network.to(device)
@@ -184,7 +184,8 @@ class RaeTask:
         """What the neck takes of pictures [B, V, 3, H, W]: features of their patches [B, V, n, F], or themselves."""
         if self.encoder is None:
             return rgb
-        return self.encoder.encode(rgb.flatten(0, 1)).unflatten(0, rgb.shape[:2])
+        with frozen_precision(self.config.run, rgb.device):
+            return self.encoder.encode(rgb.flatten(0, 1)).unflatten(0, rgb.shape[:2])
 
     def loss(
         self, model: nn.Module, batch: RoomBatch | Batch, generator: torch.Generator, progress: float

@@ -10,7 +10,9 @@ from training.config import DataConfig, TrainConfig
 from training.discriminators import DiscriminatorName
 from training.perceptual import PerceptualName
 from training.tasks.shared import require_shares
-from training.tasks.views import CurriculumConfig
+from training.tasks.views import CurriculumConfig, check_curriculum
+
+_LAST = "generator.decoder.to_rgb.weight"  # as `optim.freeze` calls it where there is an adversary
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,7 @@ class RaeTaskConfig(CurriculumConfig):
     """How a 3DRAE is trained."""
 
     kind: Literal["rae"] = "rae"
-    mask_probability: float = 0.1  # of a batch in which some views are invisible ...
+    mask_probability: float = 0.1  # of a scene of which some views are invisible ...
     mask_share: tuple[float, float] = (0.6, 0.9)  # ... so much of them; section A.4 (table 5 says 0.1 to 0.6)
     token_noise: float = 0.8  # tau: noise on tokens has a standard deviation |N(0, tau^2)| (arXiv 2510.11690)
     noise_from: float = 0.0  # share of the run from which on there is noise
@@ -102,8 +104,14 @@ class RaeTrainConfig(TrainConfig):
             task.adversary_weight == 0 or not self.run.compile_model,
             "run.compile_model excludes task.adversary_weight, whose factor takes gradients of its own; leave out one",
         )
+        require(
+            task.adversary_weight == 0 or not _LAST.startswith(self.optim.freeze),
+            f"optim.freeze {list(self.optim.freeze)} holds the layer that makes pictures, whose gradients set the "
+            "factor of task.adversary_weight; freeze other parts, or set that to 0",
+        )
         if task.tokens_per_batch is not None:
             check_mixed(data, task.least_context, task.least_targets or data.target_views)
+        check_curriculum(data, task)
         if data.videos is not None:
             self._check_videos()
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
@@ -35,6 +34,7 @@ from training.tasks.shared import (
     choose_frames,
     draw_levels,
     flow_errors,
+    gradient_loss,
     latents_of,
     level_logs,
     move_frozen,
@@ -46,9 +46,8 @@ from training.tasks.shared import (
     with_chance,
     xavier,
 )
-from training.tasks.views import CurriculumConfig, choose_example, draw_difficulty
+from training.tasks.views import CurriculumConfig, check_curriculum, choose_example, draw_difficulty
 
-_GRADIENT_SCALES = 2
 _CROSS_ATTENTION_GAIN = 4.0  # of the queries at the start
 _SHEET_STEPS = 10
 _SHEET_SCENES = 5
@@ -96,15 +95,7 @@ class SceneTokTrainConfig(TrainConfig):
             data.context_views <= model.context_views,
             f"data.context_views {data.context_views} is more than model.context_views {model.context_views}",
         )
-        require(
-            task.least_context <= data.context_views,
-            f"task.least_context {task.least_context} is more than data.context_views {data.context_views}",
-        )
-        require(
-            data.kind != "rooms" or data.context_views + data.target_views <= data.rooms.views + data.rooms.strays,
-            f"data.rooms.views {data.rooms.views} and strays {data.rooms.strays} are too few for "
-            f"{data.context_views} inputs and {data.target_views} targets",
-        )
+        check_curriculum(data, task)
         require(
             model.decoder.null_tokens == (task.unconditional > 0),
             f"model.decoder.null_tokens = {model.decoder.null_tokens} does not fit task.unconditional = "
@@ -177,7 +168,7 @@ class SceneTokTask:
 
     def dataset(self, device: torch.device) -> Dataset:
         """The scenes that `data.kind` names; the autoencoders follow to `device`."""
-        move_frozen((self.context_autoencoder.network, self.target_autoencoder.network), device)
+        move_frozen((self.context_autoencoder.network, self.target_autoencoder.network), device, self.config.run)
         model = self.config.model
         return build_dataset(self.config, device, model.context_autoencoder, model.target_autoencoder)
 
@@ -275,7 +266,8 @@ class SceneTokTask:
         squared = flow_errors(out, kind, example.target, noise, level, task.loss_weight_cap)
         losses = squared.flatten(1).mean(1)
         if task.gradient_weight:
-            losses = losses + task.gradient_weight * self._gradient_loss(clean, example.target)
+            decode = self.target_autoencoder.decode_unclamped
+            losses = losses + task.gradient_weight * gradient_loss(decode(clean), decode(example.target))
         quality = _latent_psnr((clean - example.target).detach().square().mean((2, 3, 4)) / 4)
         logs = _psnr_logs(quality, t) | level_logs({"loss": squared.mean((2, 3, 4)), "psnr": quality}, t)
         if posterior.logvar is not None:
@@ -283,16 +275,6 @@ class SceneTokTask:
             losses = losses + task.kl_weight * divergence
             logs["kl"] = divergence.detach().mean()
         return losses, logs
-
-    def _gradient_loss(self, clean: Tensor, target: Tensor) -> Tensor:
-        decode = self.target_autoencoder.decode_unclamped
-        a, b = decode(clean), decode(target)
-        total = torch.zeros(len(a), device=a.device)
-        for _ in range(_GRADIENT_SCALES):
-            for dim in (-1, -2):
-                total = total + (a.diff(dim=dim) - b.diff(dim=dim)).abs().flatten(1).mean(1)
-            a, b = (F.avg_pool2d(x.flatten(0, 1), 2).unflatten(0, x.shape[:2]) for x in (a, b))
-        return total
 
     @torch.no_grad()
     def sheet(self, model: nn.Module, batch: RoomBatch | Batch, generator: torch.Generator) -> Image.Image:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from scenetok_core.autoencoders import Autoencoder, LatentSpec
@@ -20,6 +21,7 @@ from scenetok_core.types import Cameras
 from training.config import RunConfig, TaskConfig, TrainConfig
 from training.data.batch import Batch, Frames
 
+_GRADIENT_SCALES = 2
 _LEVEL_BUCKETS = 5  # of equal width over the noise levels in [0, 1)
 
 
@@ -169,15 +171,18 @@ def scene_of(cameras: Cameras, index: int) -> Cameras:
     return cameras.replace(c2w=cameras.c2w[index], K=cameras.K[index])
 
 
-def move_frozen(parts: Iterable[nn.Module | None], device: torch.device) -> None:
-    """Bring frozen networks to `device`, on a GPU in bfloat16."""
+def move_frozen(parts: Iterable[nn.Module | None], device: torch.device, run: RunConfig) -> None:
+    """Bring frozen networks to `device`, on a GPU with weights in the precision of the run; buffers stay exact."""
     for part in parts:
         if part is not None:
-            part.to(device, None if device.type == "cpu" else torch.bfloat16)
+            part.to(device)
+            if device.type != "cpu" and run.mixed_precision == "bf16":
+                for weight in part.parameters():
+                    weight.data = weight.data.to(torch.bfloat16)
 
 
 def frozen_precision(run: RunConfig, device: torch.device) -> torch.autocast:
-    """Within it frozen networks work in the precision of the run, as those that are trained do."""
+    """What frozen networks work in, so that they have the precision of the run, as those that are trained do."""
     return torch.autocast(device.type, torch.bfloat16, enabled=run.mixed_precision == "bf16")
 
 
@@ -233,3 +238,14 @@ def check_groups(config: TrainConfig, name: str, spec: LatentSpec) -> None:
 def weight_folders(folder: str, *checkpoints: str) -> list[Path]:
     """Where weights of autoencoders may lie: `run.autoencoders`, then beside checkpoints."""
     return [Path(folder), *(Path(checkpoint).parent for checkpoint in checkpoints)]
+
+
+def gradient_loss(pictures: Tensor, truth: Tensor) -> Tensor:
+    """L1 loss [B] between the gradients of pictures [B, T, 3, H, W] at two scales."""
+    total = torch.zeros(len(truth), device=truth.device)
+    a, b = pictures.float(), truth
+    for _ in range(_GRADIENT_SCALES):
+        for dim in (-1, -2):
+            total = total + (a.diff(dim=dim) - b.diff(dim=dim)).abs().flatten(1).mean(1)
+        a, b = (F.avg_pool2d(x.flatten(0, 1), 2).unflatten(0, x.shape[:2]) for x in (a, b))
+    return total

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from scenetok_core.configs import require
-from training.config import TaskConfig
+from training.config import DataConfig, TaskConfig
 from training.data.batch import Batch, Frames
 from training.data.rooms import RoomBatch
 
@@ -30,6 +30,19 @@ class CurriculumConfig(TaskConfig):
             0 <= self.copy_share < self.far_from <= 1,
             f"task.copy_share and far_from must rise within [0, 1], got {self.copy_share} and {self.far_from}",
         )
+
+
+def check_curriculum(data: DataConfig, task: CurriculumConfig) -> None:
+    """Raise `ValueError` unless every batch of the run can have as many inputs and targets as it is to have."""
+    require(
+        task.least_context <= data.context_views,
+        f"task.least_context {task.least_context} is more than data.context_views {data.context_views}",
+    )
+    require(
+        data.kind != "rooms" or data.context_views + data.target_views <= data.rooms.views + data.rooms.strays,
+        f"data.rooms.views {data.rooms.views} and strays {data.rooms.strays} are too few for "
+        f"{data.context_views} inputs and {data.target_views} targets",
+    )
 
 
 class Difficulty(TypedDict):
