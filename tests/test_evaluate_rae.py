@@ -137,6 +137,10 @@ def test_scenes_are_drawn_from_no_one_and_three_views(model, benchmark, cases, t
     assert figures["generated_0_views_spread"] > 0 and figures["generated_0_views_gradient_energy"] > 0
     assert "generated_0_views_psnr" not in figures, "no truth belongs to a scene drawn from nothing"
     assert figures["generated_psnr"] != figures["generated_3_views_psnr"]
+    for name in ("condition", "condition_3_views"):
+        assert {f"{name}_psnr", f"{name}_pose_auc_30", f"{name}_pose_error_degrees"} < set(figures)
+        assert figures[f"{name}_psnr"] not in (figures["generated_psnr"], figures["posterior_mean_psnr"])
+    assert not any(name.startswith("condition_0") for name in figures)
     assert any(label.startswith("drawn from\nnothing") for label, _ in evaluation.rows)
 
 

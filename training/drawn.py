@@ -25,6 +25,7 @@ Generator = SceneGenerator | LatentGenerator
 Render = Callable[[SceneTokens, Case, int | None, Cameras], Tensor]  # steps: 1 is the posterior mean, None the model's
 
 _THUMBNAIL = 8
+_CONDITION = "condition"
 _FROM_NOTHING = "generated_0_views"  # no truth belongs to such a scene
 
 
@@ -55,6 +56,8 @@ class DrawnScenes:
     def measure(self, case: Case, *, others: bool, vary: bool, show: bool) -> dict[str, Tensor]:
         """Targets of scenes drawn from the first inputs, by method; how these are shown is scored beside thumbnails.
 
+        Of a 3DDiT, also of what it was given instead of what it drew.
+
         Args:
             case: to draw for.
             others: whether to measure the other numbers of views.
@@ -77,6 +80,10 @@ class DrawnScenes:
             made = self.render(tokens, case, None, case.targets.cameras)
             if views is not None:
                 pictures[method] = made
+                if isinstance(self.generator, LatentGenerator):
+                    given = self._condition(tokens, self.generator, views, case)
+                    shown = self.render(given, case, None, case.targets.cameras)
+                    pictures[method.replace(GENERATED, _CONDITION)] = shown
                 continue
             self.scores.add(f"{_FROM_NOTHING}_gradients", gradient_energy(made))
             if show:
@@ -88,6 +95,11 @@ class DrawnScenes:
         draw: Callable[..., SceneTokens] = self.generator.generate
         noise = torch.Generator().manual_seed(seed)
         return draw(views, case.targets.cameras, self.model, scale=self.scale, generator=noise)
+
+    def _condition(self, drawn: SceneTokens, drawer: LatentGenerator, views: Views, case: Case) -> SceneTokens:
+        """What the generator knows of a scene: the encoding of the given views and of all cameras."""
+        prepared = drawer.prepare(views, case.targets.cameras, self.model, scale=self.scale)
+        return drawn.replace(tokens=prepared.condition[0])
 
     def _score_given(self, tokens: SceneTokens, views: Views, case: Case, method: str, *, show: bool) -> None:
         again, small = self.render(tokens, case, None, views.cameras), thumbnail(views.rgb, _THUMBNAIL)
