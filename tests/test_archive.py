@@ -26,7 +26,7 @@ else:
 KINDS = {
     "": {".md", ".py", ".toml", ".txt"},
     "checkpoints": {".safetensors"},
-    "docs": {".jpg", ".md", ".png", ".webp"},
+    "docs": {".jpg", ".md", ".png", ".svg", ".webp"},
     "locales": {".json"},
     "nodes": {".py"},
     "scenetok_core": {".py", ".typed"},

@@ -399,7 +399,7 @@ def test_a_shipped_head_is_measured_where_it_fits(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluate_module, "DEFAULT_DEPTH_HEAD", shipped)
 
     def found(config: str | None = "tiny"):
-        return evaluate_module._depth_head(argparse.Namespace(depth=None, config=config), model)
+        return evaluate_module._depth_head(argparse.Namespace(depth=None, depth_data=None, config=config), model)
 
     missing = "needs a depth head for this model: --depth FILE"
     assert found() == (None, missing)
